@@ -287,7 +287,8 @@ def _apply_override(content: dict[str, Any], override: str) -> None:
 
 
 def _describe(error: ValidationError) -> str:
-    first = error.errors()[0]
+    # A misspelt required key is also a missing one; the misspelling is what helps.
+    first = min(error.errors(), key=lambda fault: fault["type"] != "extra_forbidden")
     location = [str(part) for part in first["loc"]]
     path = ".".join(location)
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""

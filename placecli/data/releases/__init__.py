@@ -1,0 +1,35 @@
+"""Readers of published layouts, one module each: `studies(root, config)` yields Study or Reject, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from placecli.config import PreprocessConfig
+from placecli.records import PlaceError, Reject, Study
+
+
+def read_studies(config: PreprocessConfig, root: Path) -> Iterator[Study | Reject]:
+    """Studies of the release that `config.release` names, in an order that depends on the files alone.
+
+    Raises PlaceError at the first item if `root` is not a folder or not of that layout.
+    """
+    if not root.is_dir():
+        raise PlaceError(f"{root}: not a folder; give the folder of the {config.release} release as --root")
+    match config.release:
+        case "mimic-cxr":
+            from placecli.data.releases import mimic_cxr
+
+            return mimic_cxr.studies(root, config)
+        case "openi":
+            from placecli.data.releases import openi
+
+            return openi.studies(root, config)
+        case "folder":
+            from placecli.data.releases import folder
+
+            return folder.studies(root, config)
+        case "demo":
+            from placecli.data.releases import demo
+
+            return demo.studies(root, config)

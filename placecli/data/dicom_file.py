@@ -1,0 +1,174 @@
+"""A DICOM file opened: its header parsed, and the place of its pixels found without reading them."""
+
+from __future__ import annotations
+
+import contextlib
+import mmap
+import struct
+import warnings
+import zlib
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Final
+
+from pydicom import dcmread
+from pydicom.dataelem import RawDataElement
+from pydicom.dataset import Dataset
+from pydicom.filereader import read_dataset
+
+from placecli.data.dicom_codes import refuse
+from placecli.data.dicom_header import PARSE_ERRORS, Header
+from placecli.records import InputRefused
+
+DEFLATED: Final = "1.2.840.10008.1.2.1.99"
+BIG_ENDIAN: Final = "1.2.840.10008.1.2.2"
+IMPLICIT: Final = "1.2.840.10008.1.2"
+MAX_HEADER_BYTES: Final = 16 << 20
+"""Of a deflated file, how much may come before Pixel Data."""
+SNIFFED_BYTES: Final = 132
+
+_PIXEL_TAGS: Final = (0x7FE00008, 0x7FE00009, 0x7FE00010)
+_LONG_VRS: Final = (b"OB", b"OW", b"UN")
+
+
+@dataclass(frozen=True, slots=True)
+class PixelElement:
+    """Where Pixel Data is in `DicomFile.body`; `length` None means encapsulated (undefined length)."""
+
+    offset: int
+    length: int | None
+    is_big_endian: bool
+    is_word: bool
+
+
+@dataclass(frozen=True, slots=True)
+class DicomFile:
+    """`transfer_syntax` is what the file says, "" if nothing. `body` holds the data set, mapped from disk."""
+
+    header: Header
+    transfer_syntax: str
+    body: mmap.mmap | bytes
+    pixels: PixelElement
+
+
+def is_dicom_start(start: bytes) -> bool:
+    """Whether a file with these first 132 bytes is DICOM: the DICM mark, or a bare data set of old."""
+    if start[128:132] == b"DICM":
+        return True
+    if len(start) < 12:
+        return False
+    for order in "<>":
+        group, element = struct.unpack(f"{order}HH", start[:4])
+        # A bare data set starts in group 2 or 8, with a low element and either a VR or a short length.
+        if group in (0x0002, 0x0008) and element <= 0x0070:
+            length = struct.unpack(f"{order}I", start[4:8])[0]
+            return (start[4:6].isalpha() and start[4:6].isupper()) or length <= 1024
+    return False
+
+
+def open_dicom(path: Path) -> DicomFile:
+    """The file at `path`, header parsed, pixels not read. Raises InputRefused; FileNotFoundError and OSError pass."""
+    with path.open("rb") as stream:
+        try:
+            body = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+        except ValueError:
+            raise refuse("empty_file") from None
+    return parse_dicom(body)
+
+
+def parse_dicom(body: mmap.mmap | bytes) -> DicomFile:
+    """`open_dicom` of the content of a file. Raises InputRefused."""
+    if not len(body):
+        raise refuse("empty_file")
+    if not is_dicom_start(body[:SNIFFED_BYTES]):
+        raise refuse("not_dicom")
+    flags: set[str] = set()
+    if body[128:132] != b"DICM":
+        flags.add("preamble_missing")
+    syntax, start = _read_meta(body)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # pydicom's warnings quote header values
+        try:
+            if syntax == DEFLATED:
+                return _parse_deflated(body, start, flags)
+            source = BytesIO(body) if isinstance(body, bytes) else body
+            source.seek(0)
+            dataset: Dataset = dcmread(source, stop_before_pixels=True, force=True)  # type: ignore[arg-type]
+            position = source.tell()
+        except PARSE_ERRORS:
+            raise refuse("header_invalid") from None
+    is_big_endian = syntax == BIG_ENDIAN or dataset.original_encoding[1] is False
+    return _locate_pixels(body, position, dataset, syntax, is_big_endian, flags)
+
+
+def _read_meta(body: mmap.mmap | bytes) -> tuple[str, int]:
+    """The transfer syntax of the file meta group, and where the data set begins; ("", 0) without the group."""
+    position, syntax = (132 if body[128:132] == b"DICM" else 0), ""
+    while True:
+        element = body[position : position + 12]
+        if len(element) < 12 or element[:2] != b"\x02\x00":
+            return syntax, position
+        is_long = element[4:6] in (*_LONG_VRS, b"UT", b"SQ")
+        length = struct.unpack_from("<I", element, 8)[0] if is_long else struct.unpack_from("<H", element, 6)[0]
+        value = position + (12 if is_long else 8)
+        if element[2:4] == b"\x10\x00":
+            syntax = body[value : value + min(length, 64)].decode("latin-1").strip("\0 ")
+        position = value + length
+
+
+def _parse_deflated(body: mmap.mmap | bytes, start: int, flags: set[str]) -> DicomFile:
+    """The data set is inflated only as far as its own header declares: a small file cannot claim all memory."""
+    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+    try:
+        content = inflater.decompress(body[start:], MAX_HEADER_BYTES)
+        source = BytesIO(content)
+        dataset = read_dataset(source, False, True, stop_when=lambda tag, vr, length: tag in _PIXEL_TAGS)
+        position = source.tell()
+        if position < len(content) and len(content) == MAX_HEADER_BYTES:
+            declared = struct.unpack_from("<I", content, position + 8)[0]
+            more = min(position + 12 + declared, 2 << 30) - len(content)
+            content += inflater.decompress(inflater.unconsumed_tail, more) if more > 0 else b""
+    except zlib.error:
+        raise refuse("pixels_corrupt", "the deflated data set is damaged") from None
+    return _locate_pixels(content, position, dataset, DEFLATED, False, flags)
+
+
+def _locate_pixels(
+    body: mmap.mmap | bytes, position: int, dataset: Dataset, syntax: str, is_big_endian: bool, flags: set[str]
+) -> DicomFile:
+    order = ">" if is_big_endian else "<"
+    element = body[position : position + 12]
+    if len(element) < 8:
+        raise _without_pixels(dataset)
+    group, number = struct.unpack_from(f"{order}HH", element)
+    if (group, number) != (0x7FE0, 0x0010):
+        raise refuse("no_pixel_data", "the pixels are floating-point numbers, not stored integers")
+    # An implicit length cannot read "OW": it would be odd. So these letters show an explicit VR, whatever was declared.
+    is_explicit = element[4:6] in _LONG_VRS
+    if is_explicit == (syntax == IMPLICIT) and syntax:
+        flags.add("transfer_syntax_wrong")
+    if len(element) < (12 if is_explicit else 8):
+        raise refuse("header_truncated")
+    length = struct.unpack_from(f"{order}I", element, 8 if is_explicit else 4)[0]
+    return DicomFile(
+        header=Header(dataset, flags),
+        transfer_syntax=syntax,
+        body=body,
+        pixels=PixelElement(
+            offset=position + (12 if is_explicit else 8),
+            length=None if length == 0xFFFFFFFF else length,
+            is_big_endian=is_big_endian,
+            is_word=not is_explicit or element[4:6] == b"OW",
+        ),
+    )
+
+
+def _without_pixels(dataset: Dataset) -> InputRefused:
+    """The file ended before Pixel Data: cut off inside an element, or never had any."""
+    last = None
+    with contextlib.suppress(*PARSE_ERRORS):
+        last = dataset.get_item(max(dataset.keys()))
+    if isinstance(last, RawDataElement) and last.value is not None and len(last.value) < last.length < 0xFFFFFFFF:
+        return refuse("header_truncated")
+    return refuse("no_pixel_data")

@@ -1,0 +1,190 @@
+"""Pixel Data -> one frame of stored values: raw frames in place, compressed ones through data/decoders.py.
+
+A compressed stream is decoded by what its own first bytes say, not by the transfer syntax alone.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from placecli.data import codestream
+from placecli.data.decoders import decode_run_lengths, decode_stream
+from placecli.data.dicom_codes import refuse
+from placecli.data.dicom_file import BIG_ENDIAN, DEFLATED, IMPLICIT, DicomFile
+from placecli.data.dicom_layout import Layout
+
+RLE: Final = "1.2.840.10008.1.2.5"
+RAW_SYNTAXES: Final = ("", IMPLICIT, "1.2.840.10008.1.2.1", DEFLATED, BIG_ENDIAN)
+KINDS_OF_SYNTAX: Final[dict[str, tuple[codestream.Kind, ...]]] = {
+    "1.2.840.10008.1.2.4.50": ("jpeg",),
+    "1.2.840.10008.1.2.4.51": ("jpeg", "jpeg12"),
+    "1.2.840.10008.1.2.4.57": ("jpeg-lossless",),
+    "1.2.840.10008.1.2.4.70": ("jpeg-lossless",),
+    "1.2.840.10008.1.2.4.80": ("jpeg-ls",),
+    "1.2.840.10008.1.2.4.81": ("jpeg-ls",),
+    "1.2.840.10008.1.2.4.90": ("jpeg-2000",),
+    "1.2.840.10008.1.2.4.91": ("jpeg-2000",),
+    "1.2.840.10008.1.2.4.201": ("htj2k",),
+    "1.2.840.10008.1.2.4.202": ("htj2k",),
+    "1.2.840.10008.1.2.4.203": ("htj2k",),
+}
+
+_ITEM: Final = b"\xfe\xff\x00\xe0"
+_SUBSAMPLED: Final = ("YBR_FULL_422", "YBR_PARTIAL_422")
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """Stored value = `values` + `offset`. `values` are uint8 or uint16 [h, w], perhaps at a lower resolution."""
+
+    values: NDArray[Any]
+    offset: int = 0
+
+
+def read_frame(file: DicomFile, layout: Layout, halvings: int) -> Frame:
+    """The first frame; colour as luminance. `halvings`: how often JPEG 2000 may halve it on the way.
+
+    Raises InputRefused where the data is too short, damaged, of another size, or in no known syntax.
+    """
+    if file.pixels.length is None:
+        return _read_encapsulated(file, layout, halvings)
+    if file.transfer_syntax not in RAW_SYNTAXES:
+        if file.pixels.length != layout.bytes_per_frame:
+            raise _unsupported(file.transfer_syntax)
+        file.header.flags.add("transfer_syntax_wrong")
+    return _unsigned(_to_luminance(_view_raw(file, layout), layout), layout, file.header.flags)
+
+
+def _view_raw(file: DicomFile, layout: Layout) -> NDArray[Any]:
+    """The frame in place: [h, w], or [h, w, 3] for colour (4:2:2 gives its luminance alone)."""
+    declared, frame_bytes = file.pixels.length or 0, layout.bytes_per_frame
+    available = len(file.body) - file.pixels.offset
+    if declared < frame_bytes:
+        raise refuse(
+            "pixels_wrong_length", f"Rows and Columns need {frame_bytes} bytes, Pixel Data declares {declared}"
+        )
+    if available < frame_bytes:
+        raise refuse("pixels_truncated", f"{max(0, available)} of {frame_bytes} bytes of image data are there")
+    if declared > frame_bytes * layout.frames + 1:
+        file.header.flags.add("pixels_excess")
+    flat = _view_samples(file, layout)
+    if layout.photometric in _SUBSAMPLED:
+        if layout.columns % 2:
+            raise refuse("pixels_wrong_length", "4:2:2 colour needs an even number of columns")
+        return np.ascontiguousarray(flat.reshape(-1, 4)[:, :2]).reshape(layout.rows, layout.columns)
+    if layout.samples == 1:
+        return flat.reshape(layout.rows, layout.columns)
+    if layout.is_planar:
+        return np.moveaxis(flat.reshape(3, layout.rows, layout.columns), 0, -1)
+    return flat.reshape(layout.rows, layout.columns, 3)
+
+
+def _view_samples(file: DicomFile, layout: Layout) -> NDArray[Any]:
+    dtype = np.dtype(np.uint8 if layout.bits_allocated == 8 else "<u2")
+    count = layout.bytes_per_frame // dtype.itemsize
+    if not file.pixels.is_big_endian:
+        return np.require(np.frombuffer(file.body, dtype, count, file.pixels.offset), requirements="A")
+    if dtype.itemsize == 2:
+        return np.frombuffer(file.body, ">u2", count, file.pixels.offset).astype(np.uint16)
+    flat = np.frombuffer(file.body, np.uint8, count, file.pixels.offset)
+    # Big endian words of two 8-bit samples are swapped as a whole.
+    return flat.view(np.uint16).byteswap().view(np.uint8) if file.pixels.is_word and count % 2 == 0 else flat
+
+
+def _to_luminance(values: NDArray[Any], layout: Layout) -> NDArray[Any]:
+    """RGB by the weights of ITU-R BT.601; of YBR the luminance is the first channel."""
+    if values.ndim == 2:
+        return values
+    if layout.photometric in ("RGB", "YBR_ICT", "YBR_RCT"):
+        return np.asarray(cv2.cvtColor(np.ascontiguousarray(values), cv2.COLOR_RGB2GRAY))
+    return np.ascontiguousarray(values[:, :, 0])
+
+
+def _unsigned(values: NDArray[Any], layout: Layout, flags: set[str]) -> Frame:
+    """Bits above and below the stored ones removed, two's complement moved to unsigned plus offset."""
+    shift, mask = layout.high_bit + 1 - layout.bits_stored, (1 << layout.bits_stored) - 1
+    if shift:
+        values = values >> shift
+    if layout.is_signed:
+        return _from_complement(values, layout.bits_stored)
+    if layout.bits_stored < layout.bits_allocated and int(values.max()) > mask:
+        flags.add("unused_bits_set")
+        values = values & values.dtype.type(mask)
+    return Frame(values)
+
+
+def _from_complement(values: NDArray[Any], bits: int) -> Frame:
+    sign = 1 << (bits - 1)
+    return Frame((values & values.dtype.type(2 * sign - 1)) ^ values.dtype.type(sign), -sign)
+
+
+def _read_encapsulated(file: DicomFile, layout: Layout, halvings: int) -> Frame:
+    syntax, flags = file.transfer_syntax, file.header.flags
+    stream = _first_stream(file, layout)
+    info = codestream.inspect(stream)
+    if info is None and syntax == RLE:
+        shape, dtype = (layout.samples, layout.rows, layout.columns), np.dtype(f"<u{layout.bits_allocated // 8}")
+        planes = decode_run_lengths(stream, shape, dtype)
+        values = planes[0] if layout.samples == 1 else np.moveaxis(planes, 0, -1)
+        return _unsigned(_to_luminance(values, layout), layout, flags)
+    if info is None and syntax in KINDS_OF_SYNTAX:
+        raise refuse("pixels_corrupt", "the compressed data does not begin as its transfer syntax says")
+    if info is None:
+        raise _unsupported(syntax)
+    if info.kind not in KINDS_OF_SYNTAX.get(syntax, ()):
+        flags.add("transfer_syntax_wrong")
+    if (info.width, info.height) != (layout.columns, layout.rows):
+        raise refuse("size_mismatch")
+    if info.components not in (1, 3) or not 2 <= info.precision <= 16:
+        raise refuse("bit_depth_unsupported", "the compressed picture is not one or three samples of up to 16 bits")
+    # Two's complement in an unsigned stream wraps: averages of it, which lower resolutions are, mean nothing.
+    is_complement = layout.is_signed and not info.is_signed
+    values = decode_stream(
+        stream, info, layout.photometric == "RGB", 0 if is_complement else min(halvings, info.levels)
+    )
+    if info.is_signed:
+        return Frame(_to_luminance(values, layout), -(1 << (info.precision - 1)))
+    if is_complement:
+        return _from_complement(_to_luminance(values, layout), min(info.precision, layout.bits_stored))
+    return Frame(_to_luminance(values, layout))
+
+
+def _first_stream(file: DicomFile, layout: Layout) -> bytes:
+    """The compressed bytes of the first frame, its fragments joined."""
+    items = list(_items(file))
+    fragments = items[1:]  # the first item is the offset table
+    if not fragments:
+        raise refuse("pixels_truncated", "Pixel Data has no compressed frame")
+    if layout.frames > 1 and len(fragments) == layout.frames:
+        fragments = fragments[:1]
+    elif layout.frames > 1:
+        table = file.body[slice(*items[0])]
+        second = struct.unpack_from("<I", table, 4)[0] if len(table) >= 8 else 0
+        if not second:
+            raise refuse("pixels_corrupt", "nothing tells where the first of several frames ends")
+        fragments = [item for item in fragments if item[0] - 8 < fragments[0][0] - 8 + second]
+    return b"".join(file.body[start:end] for start, end in fragments)
+
+
+def _items(file: DicomFile) -> Iterator[tuple[int, int]]:
+    """(start, end) of each item of encapsulated Pixel Data. Raises InputRefused where the file ends inside one."""
+    position = file.pixels.offset
+    while file.body[position : position + 4] == _ITEM:
+        start, length = position + 8, file.body[position + 4 : position + 8]
+        end = start + (int.from_bytes(length, "little") if len(length) == 4 else 1)
+        if end > len(file.body):
+            raise refuse("pixels_truncated", f"{max(0, len(file.body) - start)} of {end - start} bytes are there")
+        yield start, end
+        position = end
+
+
+def _unsupported(syntax: str) -> Exception:
+    known = f" ({syntax})" if syntax.startswith("1.2.840.10008.") and len(syntax) <= 32 else ""
+    return refuse("transfer_syntax_unsupported", f"no decoder for the compression of this file{known}")

@@ -1,0 +1,217 @@
+"""Sentences of a radiology report: a splitter made for clinical text, and MGCA's for comparison with the field."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Final, Literal
+
+Splitter = Literal["clinical", "compat"]
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+NEVER_LAST: Final = _words("dr drs mr mrs ms prof vs e.g i.e eg ie approx st cf")
+"""Abbreviations that never end a sentence."""
+
+SELDOM_LAST: Final = _words(
+    "a.m p.m am pm cm mm m in ft ml cc kg mg g lb lbs hr hrs min mins sec yr yrs wk wks mo mos etc al no fig resp esp "
+    "est incl lat ant post bilat rt lt diam temp pt pts hx jr sr m.d ph.d r.n d.o b.i.d"
+)
+"""Abbreviations and units that end a sentence only where the next word starts with a capital or a list item follows."""
+
+NUMBER_FOLLOWS: Final = _words(
+    "a an and approximately are about at by from grade in is level measure measured measures measuring number of on or "
+    "over rib ribs segment stage than the through to type under was were with x zone"
+)
+"""Words after which a number belongs to the sentence and does not open a list item."""
+
+DOMAINS: Final = _words("com org edu net gov pdf txt dcm jpg png html htm")
+
+_MARKER: Final = (
+    r"(?:\(?[0-9]{1,2}(?:\.\)?|\))\s*(?=[^\W\d_]|[(\[\"'\u201c\u2018])"
+    r"|\(?[0-9]{1,2}(?:\.\)?|\))(?:\s+|$)"
+    r"|[-*\u2022\u00b7]+(?:\s+|$))"
+)
+_MARKERS_AT_START: Final = re.compile(rf"(?:\s*{_MARKER})+")
+_ITEM_NUMBER: Final = re.compile(
+    r"(?P<before>\S*)(?P<gap>\s+|\A)(?P<marker>\(?(?P<number>[0-9]{1,2})(?:\.\)?|\)))(?=(?P<spaced>\s+)\S|[^\W\d_])"
+)
+_BULLET: Final = re.compile(r"\n[ \t]*(?=[-*\u2022\u00b7]+\s)")
+_PARAGRAPH: Final = re.compile(r"\n\s*\n")
+_STOP: Final = re.compile(r"(?P<stop>[.?!\u2026]+)(?P<close>[\"'\u201d\u2019)\]>]*)(?P<gap>\s*)")
+_LAST_WORD: Final = re.compile(r"[^\s(\[\"'\u201c:;,/]*\Z")
+_CONTENT: Final = re.compile(r"[^\W_]+")
+_MASK: Final = re.compile(r"X{2,}\Z")
+_SECOND_ITEM: Final = re.compile(r"\s2(?:\.\)?|\))\s+[A-Z]")
+_NEXT_NUMBER: Final = re.compile(r"[0-9]{1,2}(?:\.\)?|\))\s*[A-Z]")
+
+
+def split_sentences(text: str, splitter: Splitter = "clinical") -> tuple[str, ...]:
+    """The sentences of `text` in order, white space collapsed.
+
+    "clinical" keeps numbers, units, times, abbreviations, initials, `___` and `XXXX` whole, takes list markers away
+    and keeps every other word; a sentence without a word is dropped. "compat" is MGCA's: cut at every `[0-9]+\\.`
+    and every ".", lower-case ASCII words only, pieces of one word dropped, so that "1.5 cm" loses its number.
+    Never raises.
+    """
+    return tuple(_split_compat(text)) if splitter == "compat" else tuple(_split_clinical(text))
+
+
+def _split_compat(text: str) -> Iterator[str]:
+    for part in re.split(r"[0-9]+\.", text.replace("\n", " ")):
+        for piece in part.split("."):
+            words = re.findall(r"\w+", piece.replace("\ufffd\ufffd", " ").lower())
+            if len(words) <= 1:
+                continue
+            ascii_words = [word.encode("ascii", "ignore").decode("ascii") for word in words]
+            if any(ascii_words):
+                yield " ".join(word for word in ascii_words if word)
+
+
+def _split_clinical(text: str) -> Iterator[str]:
+    held = ""  # a fragment that ends in a colon introduces the next one
+    for block in _PARAGRAPH.split(_expose_items(text.replace("\r\n", "\n").replace("\r", "\n"))):
+        for sentence in _cut(" ".join(block.split())):
+            if not _has_content(sentence):
+                continue
+            held = f"{held} {sentence}" if held else sentence
+            if not sentence.endswith(":"):
+                yield held
+                held = ""
+    if held:
+        yield held
+
+
+def _has_content(sentence: str) -> bool:
+    """Whether a word is left when punctuation and the marks of de-identification (`___`, `XXXX`) are not counted."""
+    return any(not _MASK.match(word) for word in _CONTENT.findall(sentence))
+
+
+def _expose_items(text: str) -> str:
+    """`text` with a blank line before every list item; a number that a line break split off is joined again."""
+    last = 0
+    pieces, position = [], 0
+    for match in _ITEM_NUMBER.finditer(text):
+        number = int(match["number"])
+        if _opens_item(match, last):
+            pieces += [text[position : match.start("gap")], "\n\n"]
+            position, last = match.start("marker"), number
+        elif "\n" in match["gap"]:
+            pieces += [text[position : match.start("gap")], " "]
+            position = match.start("marker")
+    pieces.append(text[position:])
+    return _BULLET.sub("\n\n", "".join(pieces))
+
+
+def _opens_item(match: re.Match[str], last: int) -> bool:
+    before = match["before"].rstrip("\"')]")
+    recent = match.string[max(0, match.start("marker") - 80) : match.start("marker")]
+    if match["marker"].endswith(")") and not match["marker"].startswith("(") and recent.count("(") > recent.count(")"):
+        return False
+    if not before or _PARAGRAPH.search(match["gap"]):
+        return True
+    if before[-1] in ".?!:;\u2026":
+        return _abbreviation(before[:-1].lower()) is None
+    if not match["spaced"] or before.lower() in NUMBER_FOLLOWS:
+        return False
+    number = int(match["number"])
+    rest = match.string[match.end() :].lstrip()
+    if "\n" not in match["gap"] and not rest[:1].isupper():
+        return False
+    if last or number != 1:
+        return number == last + 1
+    return "\n" in match["gap"] or bool(_SECOND_ITEM.search(rest))
+
+
+def _abbreviation(word: str) -> frozenset[str] | None:
+    word = word.lstrip("([\"'")
+    return next((known for known in (NEVER_LAST, SELDOM_LAST) if word in known), None)
+
+
+def _cut(line: str) -> Iterator[str]:
+    """The sentences of a paragraph without the list markers that open them."""
+    start = _after_markers(line, 0)
+    for match in _STOP.finditer(line):
+        if match.start() < start or match.end() == len(line):
+            continue
+        if _ends_sentence(line[start : match.start()], match, line[match.end() :]):
+            yield line[start : match.end("close")].strip()
+            start = _after_markers(line, match.end("close"))
+    yield line[start:].strip()
+
+
+def _after_markers(line: str, start: int) -> int:
+    match = _MARKERS_AT_START.match(line, start)
+    return start if match is None else match.end()
+
+
+def _ends_sentence(head: str, match: re.Match[str], rest: str) -> bool:
+    """Whether the stop between `head` (the sentence so far) and `rest` ends a sentence."""
+    following = rest.lstrip("\"'\u201c([")
+    first = following[:1]
+    if _inside_parenthesis(head + match["stop"] + match["close"], rest):
+        return False
+    if not match["gap"]:
+        return not match["close"] and _lacks_space(head, match["stop"], following)
+    if match["stop"] in ("?", "!", "...", "\u2026"):
+        return not first.islower()
+    word = _last_word(head)
+    if match["stop"] != "." or match["close"]:
+        return _abbreviation(word.lower()) is None
+    if _is_initial(head, word, following) or _abbreviation(word.lower()) is NEVER_LAST:
+        return False
+    if _abbreviation(word.lower()) is SELDOM_LAST or word[-1:].isdigit():
+        return first.isupper() or bool(_NEXT_NUMBER.match(following)) or (word[-1:].isdigit() and first.islower())
+    return True
+
+
+def _lacks_space(head: str, stop: str, following: str) -> bool:
+    """Whether a space was forgotten after the stop: "are clear.No effusion"; not "1.5", "e.g.", "www.site.org"."""
+    word = _last_word(head)
+    if set(stop) != {"."} or not following or "." in word or "@" in word:
+        return False
+    following_word = (_CONTENT.match(following) or [""])[0]
+    if _MASK.match(word) or word.endswith("__") or (word.isalpha() and word.islower() and len(word) > 1):
+        if _abbreviation(word) is not None:
+            return False
+        if following_word.isalpha() and following_word.lower() not in DOMAINS:
+            return (
+                len(following_word) > 1 and following_word[1:].islower() and (len(word) > 3 or _is_capital(following))
+            )
+        return len(word) > 3 and bool(_NEXT_NUMBER.match(following))
+    return word[-1:].isdigit() and _is_capital(following) and following_word[1:].islower() and len(following_word) > 1
+
+
+def _is_capital(text: str) -> bool:
+    return text[:1].isupper()
+
+
+def _last_word(head: str) -> str:
+    match = _LAST_WORD.search(head)
+    return match[0] if match else ""
+
+
+def _is_initial(head: str, word: str, following: str) -> bool:
+    """Whether a single capital before the stop stands for a name: at the start, or beside a title or an initial."""
+    if not re.fullmatch("[A-Z]", word):
+        return False
+    if re.match(r"[A-Z]\.(?:\s|$)", following):
+        return True
+    before = head[: len(head) - 1].rstrip()
+    if not before or before.endswith(":"):
+        return True
+    previous = before.split()[-2:]
+    return any(item.lower().rstrip(".") in NEVER_LAST - {"vs"} for item in previous) or bool(
+        re.fullmatch(r"[A-Z]\.", previous[-1])
+    )
+
+
+def _inside_parenthesis(head: str, rest: str) -> bool:
+    """Whether an open "(" of the sentence so far is closed within the next 80 characters."""
+    if head.count("(") <= head.count(")"):
+        return False
+    closing, opening = rest[:80].find(")"), rest[:80].find("(")
+    return closing != -1 and (opening == -1 or closing < opening)

@@ -1,0 +1,298 @@
+"""PLACE's objective over a batch of pairs, its observation score, and the maps that show where a sentence was found."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from placecli.config import ObjectiveConfig
+from placecli.engine import losses, matching
+from placecli.engine.correlation import patches_with_content, pixel_patches
+from placecli.engine.model import ImageOutput, Place, TextOutput, unit
+
+if TYPE_CHECKING:
+    from placecli.data.pairs import PairBatch
+
+__all__ = ["ImageOutput", "Place", "Terms", "TextOutput", "objective", "observation_scores", "sentence_maps"]
+
+Gather = Callable[[Tensor], Tensor]
+"""[B, ...] of this process -> [processes * B, ...] of all in order of rank, with gradient where it is float."""
+
+_TOKEN_TEMPERATURE, _CLUSTER_TEMPERATURE = 0.1, 0.2
+_REPORT_CHUNK = 256
+
+
+@dataclass(frozen=True)
+class Terms:
+    """Scalars of one batch. `total` alone carries a gradient; a term that is switched off is 0."""
+
+    total: Tensor
+    instance: Tensor
+    """ITA"""
+    pcma_batch: Tensor
+    """observation contrast over the batch"""
+    pcma_sentence: Tensor
+    """contrast between the sentences of one report"""
+    correlation: Tensor
+    """CCE"""
+    baseline: Tensor
+    """token-wise or cluster alignment"""
+    diversity: Tensor
+    query_entropy: Tensor
+    """nats, of the share of sentences that each query answers; below 0.5 log K the queries have collapsed"""
+    query_similarity: Tensor
+    """mean |<v_k, v_k'>| over pairs of different queries"""
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """What the terms share: features of this process's pairs, and how to reach those of the others."""
+
+    images: Tensor
+    patches: Tensor
+    global_image: Tensor
+    words: Tensor
+    global_text: Tensor
+    patch_mask: Tensor
+    pairs: PairBatch
+    gather: Gather
+    text_key: Tensor
+    """int64 [G], of all processes"""
+    target: Tensor
+    """int64 [B], where this process's pairs stand among all"""
+
+
+@dataclass(frozen=True)
+class _Pcma:
+    batch: Tensor
+    sentence: Tensor
+    diversity: Tensor
+    query_entropy: Tensor
+    query_similarity: Tensor
+    observations: Tensor
+    attention: Tensor
+    textual: Tensor
+    mask: Tensor
+    weights: Tensor
+
+
+def objective(model: Place, batch: PairBatch, config: ObjectiveConfig, *, gather: Gather = lambda part: part) -> Terms:
+    """L = instance ITA + pcma (L_obs + within_report L_sent + diversity L_div) + correlation CCE + baseline term.
+
+    `batch.images` float [B, 1, S, S], (pixel - 0.5) / 0.5. `gather` joins equal batches of several processes; the mean
+    over processes of `total` is then the total of the joined batch. Encoders and heads run under the caller's autocast;
+    similarities, softmax and losses in float32.
+    """
+    shared = _encode(model, batch, gather)
+    zero = shared.global_image.new_zeros((), dtype=torch.float32)
+    instance = baseline = correlation = zero
+    pcma: _Pcma | None = None
+    if config.instance_weight > 0:
+        instance = _instance(model, shared, config)
+    if config.pcma_weight > 0:
+        pcma = _pcma(model, shared, config)
+    if config.correlation_weight > 0:
+        correlation = _correlation(model, shared, config, pcma)
+    if config.baseline == "token":
+        baseline = _token_baseline(model, shared)
+    elif config.baseline == "cluster":
+        baseline = _cluster_baseline(model, shared)
+    total = config.instance_weight * instance + config.correlation_weight * correlation
+    total = total + config.baseline_weight * baseline
+    if pcma is not None:
+        observed = pcma.batch + config.within_report_weight * pcma.sentence + config.diversity_weight * pcma.diversity
+        total = total + config.pcma_weight * observed
+    return Terms(
+        total=total,
+        instance=instance.detach(),
+        pcma_batch=pcma.batch.detach() if pcma else zero,
+        pcma_sentence=pcma.sentence.detach() if pcma else zero,
+        correlation=correlation.detach(),
+        baseline=baseline.detach(),
+        diversity=pcma.diversity.detach() if pcma else zero,
+        query_entropy=pcma.query_entropy if pcma else zero,
+        query_similarity=pcma.query_similarity if pcma else zero,
+    )
+
+
+def _encode(model: Place, batch: PairBatch, gather: Gather) -> _Batch:
+    global_image, patches = model.image_encoder(batch.images)
+    global_text, words = model.text_encoder(batch.tokens, batch.attention)
+    rows, size = gather(batch.row), len(batch.row)
+    # A batch holds a pair once, so its rows tell which part of the whole is this process's.
+    part = (rows.view(-1, size) == batch.row).all(dim=1).int().argmax()
+    return _Batch(
+        images=batch.images,
+        patches=patches,
+        global_image=global_image,
+        words=words,
+        global_text=global_text,
+        patch_mask=patches_with_content(batch.content, model.image_encoder.grid),
+        pairs=batch,
+        gather=gather,
+        text_key=gather(batch.text_key),
+        target=part * size + torch.arange(size, device=rows.device),
+    )
+
+
+def _instance(model: Place, shared: _Batch, config: ObjectiveConfig) -> Tensor:
+    images, texts = unit(model.image_head(shared.global_image)), unit(model.text_head(shared.global_text))
+    excluded = None
+    if config.false_negatives != "none":
+        excluded = shared.pairs.text_key[:, None] == shared.text_key
+    with _full_precision(images):
+        return losses.instance_contrast(
+            images,
+            texts,
+            shared.gather(images),
+            shared.gather(texts),
+            shared.target,
+            config.instance_temperature,
+            excluded,
+        )
+
+
+def _pcma(model: Place, shared: _Batch, config: ObjectiveConfig) -> _Pcma:
+    keys = shared.pairs.sentence_key
+    visual, attention = model.observe(shared.patches)
+    textual, mask = model.read_sentences(shared.words, shared.pairs.sentence_index, keys.shape[1])
+    keys = torch.where(mask, keys, -1)  # a sentence that the token limit left out is not there
+    with _full_precision(visual):
+        similarity = textual @ visual.transpose(1, 2)
+        weights = matching.match_weights(similarity, mask, config.match_temperature, config.matching)
+        answered = mask & (weights.sum(dim=2) > 0)
+        same = None if config.false_negatives == "none" else (keys[:, :, None] == keys[:, None, :])
+        sentence = losses.sentence_contrast(
+            textual, unit(weights @ visual), answered, config.observation_temperature, same
+        )
+        usage = losses.mean_where(weights.detach().flatten(0, 1).T, mask.flatten())
+        usage = usage / usage.sum().clamp(min=1e-12)
+        return _Pcma(
+            batch=_observation_contrast(visual, textual, mask, keys, shared, config),
+            sentence=sentence.mean(),
+            diversity=losses.query_diversity(visual).mean(),
+            query_entropy=torch.special.entr(usage).sum(),
+            query_similarity=losses.query_similarity(visual.detach()).mean(),
+            observations=visual,
+            attention=attention,
+            textual=textual,
+            mask=mask,
+            weights=weights,
+        )
+
+
+def _observation_contrast(
+    visual: Tensor, textual: Tensor, mask: Tensor, keys: Tensor, shared: _Batch, config: ObjectiveConfig
+) -> Tensor:
+    gather, temperature, how = shared.gather, config.match_temperature, config.matching
+    all_visual, all_textual, all_mask, all_keys = gather(visual), gather(textual), gather(mask), gather(keys)
+    rows = matching.observation_scores(visual, all_textual, all_mask, temperature, how)
+    columns = rows
+    if len(all_visual) > len(visual):
+        columns = matching.observation_scores(all_visual, textual, mask, temperature, how)
+    row_likeness = column_likeness = None
+    if config.false_negatives != "none":
+        centred = matching.centre_sentences(all_textual.detach(), all_mask)
+        own = centred[shared.target], keys, shared.pairs.text_key
+        everyone = centred, all_keys, shared.text_key
+        row_likeness = column_likeness = matching.report_likeness(*own, *everyone)
+        if len(all_visual) > len(visual):
+            column_likeness = matching.report_likeness(*everyone, *own)
+    return losses.report_contrast(
+        rows,
+        columns,
+        shared.target,
+        config.observation_temperature,
+        row_likeness,
+        column_likeness,
+        config.false_negatives,
+    )
+
+
+def _correlation(model: Place, shared: _Batch, config: ObjectiveConfig, pcma: _Pcma | None) -> Tensor:
+    assert model.predictor is not None, "the model was built for an objective without this term"
+    states = model.predictor(shared.patches, shared.words, shared.pairs.attention)
+    with _full_precision(states):
+        mask = shared.patch_mask
+        match config.correlation_target:
+            case "pixels":
+                source, textured = pixel_patches(shared.images, model.image_encoder.grid)
+                mask = mask & textured
+            case "features":
+                source = shared.patches.detach().float()
+            case "responses":
+                source = _responses(model, shared, config, pcma)
+        target = losses.correlation_matrix(source, mask)
+        # A patch that varies in nothing correlates with nothing: it says nothing about its neighbours.
+        mask = mask & (target.diagonal(dim1=1, dim2=2) > 0.5)
+        return losses.correlation_loss(losses.correlation_matrix(states.float(), mask), target, mask).mean()
+
+
+@torch.no_grad()
+def _responses(model: Place, shared: _Batch, config: ObjectiveConfig, pcma: _Pcma | None) -> Tensor:
+    """[B, N, S]: how strongly each patch answered each sentence of its report."""
+    if pcma is not None:
+        return pcma.attention.transpose(1, 2) @ pcma.weights.transpose(1, 2) * pcma.mask[:, None, :]
+    visual, attention = model.observe(shared.patches)
+    slots = shared.pairs.sentence_key.shape[1]
+    textual, mask = model.read_sentences(shared.words, shared.pairs.sentence_index, slots)
+    weights = matching.match_weights(textual @ visual.transpose(1, 2), mask, config.match_temperature)
+    return attention.transpose(1, 2) @ weights.transpose(1, 2) * mask[:, None, :]
+
+
+def _token_baseline(model: Place, shared: _Batch) -> Tensor:
+    assert model.patch_head is not None, "the model was built for another baseline"
+    assert model.word_head is not None
+    patches, words = unit(model.patch_head(shared.patches)), unit(model.word_head(shared.words))
+    with _full_precision(patches):
+        return losses.token_alignment(
+            words, shared.pairs.sentence_index >= 0, patches, shared.patch_mask, _TOKEN_TEMPERATURE
+        ).mean()
+
+
+def _cluster_baseline(model: Place, shared: _Batch) -> Tensor:
+    assert model.prototypes is not None, "the model was built for another baseline"
+    images, texts = unit(model.image_head(shared.global_image)), unit(model.text_head(shared.global_text))
+    with _full_precision(images):
+        prototypes = unit(model.prototypes)
+        image_scores, text_scores = images @ prototypes.T, texts @ prototypes.T
+        image_codes = losses.sinkhorn(shared.gather(image_scores.detach()))[shared.target]
+        text_codes = losses.sinkhorn(shared.gather(text_scores.detach()))[shared.target]
+        return losses.cluster_alignment(image_scores, text_scores, image_codes, text_codes, _CLUSTER_TEMPERATURE).mean()
+
+
+def _full_precision(example: Tensor) -> torch.autocast:
+    return torch.autocast(example.device.type, enabled=False)
+
+
+def observation_scores(observations: Tensor, textual: Tensor, mask: Tensor, temperature: float) -> Tensor:
+    """PCMA's S^t, float32 [M, N]: V-PORs [M, K, d], T-PORs [N, S, d], mask bool [N, S].
+
+    See matching.observation_scores; both galleries are taken in chunks, a report without a sentence scores 0.
+    """
+    with _full_precision(observations):
+        rows = [
+            matching.observation_scores(images.float(), textual.float(), mask, temperature)
+            for images in torch.split(observations, _REPORT_CHUNK)
+        ]
+    return torch.cat(rows) if rows else observations.new_zeros(0, len(textual), dtype=torch.float32)
+
+
+def sentence_maps(
+    observations: Tensor, attention: Tensor, grid: tuple[int, int], textual: Tensor, temperature: float
+) -> Tensor:
+    """Where each sentence was found: float32 [..., S, rows, columns], each map non-negative with sum 1.
+
+    V-PORs [..., K, d] and their attention [..., K, rows * columns] of an image, T-PORs [..., S, d]:
+
+        map_s = sum_k softmax_k(<t_s, v_k> / temperature) attention_k
+    """
+    with _full_precision(observations):
+        similarity = textual.float() @ observations.float().transpose(-2, -1)
+        maps = F.normalize((similarity / temperature).softmax(dim=-1) @ attention.float(), p=1, dim=-1)
+    return maps.reshape(*maps.shape[:-1], *grid)

@@ -1,0 +1,211 @@
+"""`place pretrain --dry-run`: sizes, steps, memory and the files that a pre-training looks for. Trains nothing."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from placecli.config import ModelConfig, PretrainConfig, Preset
+from placecli.data.store import Store, open_store
+from placecli.engine.encoders import build_image_encoder, build_text_encoder
+from placecli.engine.place import Place
+from placecli.engine.sampler import Sampler
+from placecli.engine.training import total_steps
+from placecli.records import PlaceError
+
+BYTES_PER_PARAMETER = 16
+"""float32 weight, gradient and AdamW's two moments."""
+
+PARTS = {
+    "image_encoder": "image encoder",
+    "text_encoder": "text encoder",
+    "observer": "pathology queries (VPOE)",
+    "predictor": "correlation predictor (CCE)",
+}
+"""Sub-modules of the model that are counted apart; everything else is "heads"."""
+
+
+@dataclass(frozen=True, slots=True)
+class LookedFor:
+    """One thing that training needs: what, where, whether it is there, and what to do if not."""
+
+    what: str
+    place: str
+    is_found: bool
+    remedy: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PretrainPlan:
+    """What `place pretrain` would do. None: not known without the store or without the text encoder's files.
+
+    memory_bytes: weights, gradients, optimiser and activations of one step on one process in float32, estimated.
+    tokens_per_step: the most that a step can read, over all ranks.
+    """
+
+    preset: str
+    image_size: int
+    store_size: int | None
+    patches: tuple[int, int] | None
+    parameters: dict[str, int | None]
+    total_parameters: int | None
+    train_pairs: int | None
+    validate_pairs: int | None
+    batch_size: int
+    accumulate: int
+    epochs: int
+    steps_per_epoch: int | None
+    total_steps: int | None
+    warmup_steps: int | None
+    tokens_per_step: int
+    memory_bytes: int | None
+    files: tuple[LookedFor, ...]
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether everything that training needs is there."""
+        return all(file.is_found for file in self.files)
+
+    def to_record(self) -> dict[str, Any]:
+        """The plan as plain values, ready for JSON."""
+        return {**dataclasses.asdict(self), "is_ready": self.is_ready}
+
+
+def plan(preset: Preset, data: Path | None) -> PretrainPlan:
+    """The plan of that preset on the store `data` (None: not made yet). Downloads nothing and writes nothing.
+
+    Raises PlaceError only for a config that cannot be built, or a store with too few pairs for one step.
+    """
+    config = preset.pretrain
+    store, store_files = _look_for_store(data)
+    text_files = _look_for_text_encoder(config.model)
+    image_files = _look_for_image_weights(config.model)
+    model = _shape(config, can_read_text=text_files.is_found)
+    parameters = _count(model)
+    if not text_files.is_found:
+        parameters[PARTS["text_encoder"]] = parameters["heads"] = None  # their width is in the absent files
+    pairs = {split: None if store is None else _pairs(store, split) for split in ("train", "validate")}
+    steps_per_epoch = None
+    if store is not None:
+        studies = torch.arange(pairs["train"] or 0).numpy()
+        steps_per_epoch = Sampler(studies, config.batch_size, config.accumulate, config.seed).steps_per_epoch
+    total = config.max_steps or (None if steps_per_epoch is None else total_steps(steps_per_epoch, config))
+    is_known = all(count is not None for count in parameters.values())
+    return PretrainPlan(
+        preset=preset.name,
+        image_size=config.model.image_size,
+        store_size=None if store is None else store.size,
+        patches=model.image_encoder.grid,
+        parameters=parameters,
+        total_parameters=sum(count or 0 for count in parameters.values()) if is_known else None,
+        train_pairs=pairs["train"],
+        validate_pairs=pairs["validate"],
+        batch_size=config.batch_size,
+        accumulate=config.accumulate,
+        epochs=config.epochs,
+        steps_per_epoch=steps_per_epoch,
+        total_steps=total,
+        warmup_steps=None if total is None else round(config.warmup_fraction * total),
+        tokens_per_step=config.batch_size * config.accumulate * config.model.max_tokens,
+        memory_bytes=_memory(model, config) if is_known else None,
+        files=(*store_files, image_files, text_files),
+    )
+
+
+def _look_for_store(data: Path | None) -> tuple[Store | None, list[LookedFor]]:
+    remedy = "make it with `place preprocess` and name its folder with --data"
+    if data is None:
+        return None, [LookedFor("store", "--data", False, remedy)]
+    try:
+        store = open_store(data)
+    except PlaceError as error:
+        return None, [LookedFor("store", str(Path(data) / "store.yaml"), False, str(error))]
+    names = sorted(store.description["files"])
+    return store, [LookedFor("store", str(store.path / name), True) for name in ("store.yaml", *names)]
+
+
+def _look_for_image_weights(model: ModelConfig) -> LookedFor:
+    what = f"image encoder {model.image_encoder}"
+    if model.image_weights == "random":
+        return LookedFor(what, "starts at random, needs no file", True)
+    place = model.image_weights if model.image_weights != "pretrained" else "installed package or hub cache"
+    try:
+        build_image_encoder(model, weights=model.image_weights)
+    except PlaceError as error:
+        return LookedFor(what, place, False, str(error))
+    return LookedFor(what, place, True)
+
+
+def _look_for_text_encoder(model: ModelConfig) -> LookedFor:
+    what = f"text encoder {model.text_encoder}"
+    if model.text_encoder == "builtin":
+        return LookedFor(what, "starts at random, its vocabulary is trained on the reports", True)
+    try:
+        build_text_encoder(model, model.vocabulary)
+    except PlaceError as error:
+        return LookedFor(what, "local folder, installed package or hub cache", False, str(error))
+    return LookedFor(what, "local folder, installed package or hub cache", True)
+
+
+class _Vocabulary:
+    """The size of a tokenizer that is not trained yet: its upper limit."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+
+
+def _shape(config: PretrainConfig, *, can_read_text: bool) -> Place:
+    """The model without memory for its weights; a text encoder whose files are absent is stood in for by the built-in."""
+    changed: dict[str, Any] = {"image_weights": "random", "text_weights": "random"}
+    if not can_read_text:
+        changed["text_encoder"] = "builtin"
+    shape = config.model.model_copy(update=changed)
+    with torch.device("meta"):
+        vocabulary: Any = _Vocabulary(config.model.vocabulary)
+        return Place.from_config(shape, config.objective, vocabulary)
+
+
+def _count(model: Place) -> dict[str, int | None]:
+    counts: dict[str, int | None] = dict.fromkeys((*PARTS.values(), "heads"), 0)
+    for name, parameter in model.named_parameters():
+        part = PARTS.get(name.partition(".")[0], "heads")
+        counts[part] = (counts[part] or 0) + parameter.numel()
+    return counts
+
+
+def _pairs(store: Store, split: str) -> int:
+    splits, sentences = store.rows.column("split"), store.rows.column("sentences")
+    return sum(1 for name, report in zip(splits, sentences, strict=True) if name == split and report)
+
+
+def _memory(model: Place, config: PretrainConfig) -> int:
+    """Bytes of one step: what autograd keeps of two pairs, scaled to a batch, beside the optimiser's share."""
+    shape, num = config.model, 2
+    kept: dict[int, tuple[Tensor, int]] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        kept[storage._cdata] = (tensor, storage.nbytes())
+        return tensor
+
+    with torch.device("meta"), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        tokens = torch.zeros(num, shape.max_tokens, dtype=torch.long)
+        attention = torch.ones(num, shape.max_tokens, dtype=torch.bool)
+        _, patches = model.image_encoder(torch.zeros(num, 1, shape.image_size, shape.image_size))
+        _, words = model.text_encoder(tokens, attention)
+        model.observe(patches)
+        model.read_sentences(words, tokens, shape.max_sentences)
+        if model.predictor is not None:
+            model.predictor(patches, words, attention, None)
+    weights = {parameter.untyped_storage()._cdata for parameter in model.parameters()}
+    activations = sum(size for storage, (_, size) in kept.items() if storage not in weights)
+    return BYTES_PER_PARAMETER * _num_parameters(model) + activations * config.batch_size // num
+
+
+def _num_parameters(model: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())

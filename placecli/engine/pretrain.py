@@ -1,0 +1,200 @@
+"""`place pretrain`: a store and a preset in, a run folder out; the same command continues a run that was stopped."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from placecli.config import Preset, changed_keys, dump_preset, load_preset
+from placecli.data.atomic import locked, write_file
+from placecli.data.pairs import Pairs
+from placecli.data.store import Store, open_store
+from placecli.engine import checkpoint, sampler, signals
+from placecli.engine.card import write_card
+from placecli.engine.checkpoint import TrainingState
+from placecli.engine.distributed import Ranks, barrier, broadcast_json, ranks
+from placecli.engine.place import Place
+from placecli.engine.planning import PretrainPlan, plan
+from placecli.engine.text import build_tokenizer
+from placecli.engine.training import Progress, Setting, Training
+from placecli.records import PlaceError
+
+__all__ = ["PretrainPlan", "PretrainSummary", "plan", "pretrain"]
+
+
+@dataclass(frozen=True, slots=True)
+class PretrainSummary:
+    """How a pre-training ended. best: validation score, epoch and step of the model that the run keeps.
+
+    seconds and pairs_per_second are of this call alone (a resumed run counts from where it resumed).
+    """
+
+    run: str
+    data: str
+    already_done: bool
+    finished: str
+    steps: int
+    resumed_from_step: int
+    train_pairs: int
+    validate_pairs: int
+    pairs_without_report: int
+    parameters: int
+    device: str
+    processes: int
+    best_epoch: int
+    best_step: int
+    validation: dict[str, float]
+    digest: str
+    seconds: float
+    pairs_per_second: float
+
+    def to_record(self) -> dict[str, Any]:
+        """The summary as plain values, ready for JSON."""
+        return dataclasses.asdict(self)
+
+
+def pretrain(
+    preset: Preset, data: Path, out: Path, *, device: str = "auto", progress: Progress | None = None
+) -> PretrainSummary:
+    """Train the model of `preset.pretrain` on the store `data`; the run folder `out` appears or is continued.
+
+    A finished run is left as it is (`already_done`). Under torchrun or srun every process calls this. Raises
+    PlaceError for a changed config or store (naming the keys), a missing or unusable input or a loss that is no
+    number; Interrupted (exit code 75) after SIGTERM or SIGUSR1, with the state saved.
+    """
+    started = time.monotonic()
+    store, out = open_store(data), Path(out)
+    # The run keeps how its images were made, so that a query is prepared in the same way.
+    resolved = preset.model_copy(update={"preprocess": store.config.preprocess})
+    with ranks(device) as group, signals.listen() as stop, _run_folder(out, group):
+        folder, state = _open_run(out, resolved, store, group)
+        setting = _set_up(out, resolved, store, group, is_new=folder is None)
+        if state is None:
+            pretrained = sorted(setting.model.pretrained_parameters(resolved.pretrain.model))
+            state = TrainingState(0, 0, 0, "", store.digest, tuple(pretrained))
+        first_step, already_done = state.step, bool(state.finished)
+        if not already_done:
+            training = Training(setting, state, folder)
+            training.run(stop, progress)
+            state = training.state
+        if group.is_first:
+            _finish(setting, resolved, state)
+        barrier(group)
+        return _summarise(setting, store, state, first_step, already_done, time.monotonic() - started)
+
+
+def _finish(setting: Setting, preset: Preset, state: TrainingState) -> None:
+    """Write the card; safe to repeat, should the process have been killed between the last state and this."""
+    pairs = {"train": len(setting.train), "validate": len(setting.validate)}
+    num_parameters = sum(parameter.numel() for parameter in setting.model.parameters())
+    device = f"{setting.ranks.world_size} x {setting.ranks.device.type}"
+    write_card(setting.run, preset, state, parameters=num_parameters, num_pairs=pairs, device=device)
+
+
+def _summarise(
+    setting: Setting, store: Store, state: TrainingState, first_step: int, already_done: bool, seconds: float
+) -> PretrainSummary:
+    if state.best is None:
+        raise PlaceError(f"{setting.run}: finished without a model; remove the folder and run the command again")
+    pairs = (state.step - first_step) * setting.config.batch_size * setting.config.accumulate
+    return PretrainSummary(
+        run=str(setting.run),
+        data=str(store.path),
+        already_done=already_done,
+        finished=state.finished,
+        steps=state.step,
+        resumed_from_step=first_step,
+        train_pairs=len(setting.train),
+        validate_pairs=len(setting.validate),
+        pairs_without_report=setting.train.skipped + setting.validate.skipped,
+        parameters=sum(parameter.numel() for parameter in setting.model.parameters()),
+        device=str(setting.ranks.device),
+        processes=setting.ranks.world_size,
+        best_epoch=state.best.epoch,
+        best_step=state.best.step,
+        validation=dict(state.best.validation),
+        digest=state.best.digest,
+        seconds=round(seconds, 2),
+        pairs_per_second=round(pairs / seconds, 2),
+    )
+
+
+@contextlib.contextmanager
+def _run_folder(out: Path, group: Ranks) -> Iterator[None]:
+    """Make the folder and hold its lock for the time of the block; rank 0 only."""
+    if not group.is_first:
+        yield
+        return
+    known = {checkpoint.CONFIG, checkpoint.STATE, checkpoint.TOKENIZER}
+    if out.exists() and not (out / checkpoint.CONFIG).is_file():
+        strange = sorted(p.name for p in out.iterdir() if p.name not in known and not p.name.startswith("."))
+        if strange:
+            raise PlaceError(f"{out}: holds {strange[0]} and is no run folder; name another one with --out")
+    (out / checkpoint.STATE).mkdir(parents=True, exist_ok=True)
+    busy = f"{out}: another process is training this run; wait for it or name another folder with --out"
+    with locked(out / checkpoint.STATE / ".lock", alone=True, busy=busy):
+        yield
+
+
+def _open_run(out: Path, preset: Preset, store: Store, group: Ranks) -> tuple[Path | None, TrainingState | None]:
+    """The state folder to continue from and its content, or None twice for a new run. Rank 0 decides for all."""
+    found = ""
+    if group.is_first:
+        _refuse_changes(out, preset)
+        checkpoint.remove_leftovers(out)
+        newest = checkpoint.find_state(out)
+        if newest is not None and newest[1].store != store.digest:
+            raise PlaceError(
+                f"{out}: was trained on another store than {store.path} (digest {newest[1].store[:12]} there,"
+                f" {store.digest[:12]} here); name another folder with --out"
+            )
+        if newest is not None:
+            checkpoint.restore_best(out, *newest)
+            found = newest[0].name
+        write_file(out / checkpoint.CONFIG, dump_preset(preset).encode())
+        # Retrieval searches this store when none is named.
+        data = {"store": str(store.path.resolve()), "digest": store.digest}
+        checkpoint.write_json(out / checkpoint.DATA, data)
+    found = str(broadcast_json(found, group))
+    if not found:
+        return None, None
+    folder = out / checkpoint.STATE / found
+    return folder, checkpoint.read_state(folder)
+
+
+def _refuse_changes(out: Path, preset: Preset) -> None:
+    if not (out / checkpoint.CONFIG).is_file():
+        return
+    changed = changed_keys(load_preset(str(out / checkpoint.CONFIG)).pretrain, preset.pretrain)
+    if changed:
+        raise PlaceError(
+            f"{out}: was started with other settings (pretrain.{', pretrain.'.join(changed)});"
+            " keep the old values to continue it, or name another folder with --out"
+        )
+
+
+def _set_up(out: Path, preset: Preset, store: Store, group: Ranks, *, is_new: bool) -> Setting:
+    """Tokenizer, model and pairs on every rank; what rebuilds the model is on disk before training starts."""
+    config = preset.pretrain
+    rows = {split: store.select(split) for split in ("train", "validate")}
+    texts = [sentence for row in rows["train"] for sentence in row.sentences]
+    if not texts:
+        raise PlaceError(f"{store.path}: no report in the train split; pre-training needs images with reports")
+    if is_new:
+        tokenizer = build_tokenizer(config.model, texts)
+        torch.manual_seed(sampler.derive_seed(config.seed, sampler.MODEL))
+        model = Place.from_config(config.model, config.objective, tokenizer)
+        if group.is_first:
+            checkpoint.save_shape(out, model, tokenizer)
+    else:
+        tokenizer, model = checkpoint.rebuild(out, preset)
+    limits = {"max_tokens": config.model.max_tokens, "max_sentences": config.model.max_sentences}
+    train, validate = (Pairs(store, rows[split], tokenizer, **limits) for split in rows)
+    return Setting(out, config, group, model.to(group.device), train, validate)

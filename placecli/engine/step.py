@@ -1,0 +1,77 @@
+"""One pass of the objective over a batch: what is compiled, wrapped for several processes and timed."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+
+import torch
+from torch import Tensor, nn
+
+from placecli.config import ObjectiveConfig, PretrainConfig
+from placecli.data.pairs import PairBatch
+from placecli.engine.augment import Augmentation, apply, prepare, transform_content
+from placecli.engine.distributed import Ranks, gather
+from placecli.engine.place import Place, objective
+
+Autocast = Callable[[], AbstractContextManager[object]]
+
+
+class ObjectivePass(nn.Module):
+    """The objective as a module's forward, so that DDP and torch.compile can wrap it."""
+
+    def __init__(self, model: Place, config: ObjectiveConfig) -> None:
+        super().__init__()
+        self.model, self.config = model, config
+
+    def forward(self, batch: PairBatch) -> dict[str, Tensor]:
+        """Scalars by name: "loss", the weighted total to minimise, first, then its terms and diagnostics."""
+        terms = objective(self.model, batch, self.config, gather=gather)
+        named = {field.name: getattr(terms, field.name) for field in dataclasses.fields(terms)}
+        return {"loss": named.pop("total"), **{name: torch.as_tensor(value) for name, value in named.items()}}
+
+
+def wrap(model: Place, config: PretrainConfig, ranks: Ranks) -> nn.Module:
+    """The pass over `model`, compiled if the config says so, with gradients averaged over ranks if there are several."""
+    step: nn.Module = ObjectivePass(model, config.objective)
+    if ranks.world_size > 1:
+        # A term of weight 0 leaves its head without gradient, and a batch may lack what a term needs.
+        step = nn.parallel.DistributedDataParallel(step, find_unused_parameters=True, gradient_as_bucket_view=True)
+    return torch.compile(step) if config.compile else step  # type: ignore[return-value]
+
+
+def defer_gradients(step: nn.Module) -> AbstractContextManager[object]:
+    """Within it, backward passes accumulate on each rank without averaging: all micro-batches but the last."""
+    inner = getattr(step, "_orig_mod", step)
+    if isinstance(inner, nn.parallel.DistributedDataParallel):
+        return inner.no_sync()  # type: ignore[no-any-return]
+    return contextlib.nullcontext()
+
+
+def choose_autocast(precision: str, device: torch.device) -> Autocast:
+    """bfloat16 autocast where asked for, or where `auto` finds it in the device's hardware; else none."""
+    if precision == "bfloat16" or (precision == "auto" and has_bfloat16(device)):
+        return lambda: torch.autocast(device.type, torch.bfloat16)
+    return contextlib.nullcontext
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether the device multiplies bfloat16 matrices in hardware: NVIDIA from Ampere on; a CPU is not asked for it."""
+    return device.type == "cuda" and torch.cuda.get_device_capability(device)[0] >= 8
+
+
+def to_model_input(
+    batch: PairBatch, augmentation: Augmentation | None, config: PretrainConfig, device: torch.device
+) -> PairBatch:
+    """The batch on `device` with float images [B, 1, image_size, image_size], augmented or (None) as they are."""
+    moved = batch.to(device)
+    size = config.model.image_size
+    if augmentation is None:
+        return dataclasses.replace(moved, images=prepare(moved.images, size))
+    return dataclasses.replace(
+        moved,
+        images=apply(moved.images, size, augmentation),
+        content=transform_content(batch.content, augmentation).to(device),
+    )

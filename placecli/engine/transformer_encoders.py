@@ -1,0 +1,85 @@
+"""Text encoders of the BERT family, through transformers."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModel, PretrainedConfig
+from transformers import logging as transformers_logging
+
+from placecli.config import ModelConfig
+from placecli.engine.builtin import masked_mean
+from placecli.engine.pretrained_packages import MINILM, text_model_folder
+from placecli.records import PlaceError
+
+
+class TransformerTextEncoder(nn.Module):
+    """A transformers model of the BERT family.
+
+    Input: tokens int64 [B, L] and attention bool [B, L]. Output: the global feature [B, D] (the first token, or
+    the mean over attended tokens where the model was trained so) and the tokens [B, L, D]. `architecture` is what
+    rebuilds it without weights: JSON-able, without paths.
+    """
+
+    def __init__(self, backbone: Any, pooling: str) -> None:
+        super().__init__()
+        if getattr(backbone, "pooler", None) is not None:
+            backbone.pooler = None  # its output is not used, so its weights would never get a gradient
+        self.backbone = backbone
+        self.pooling = pooling
+        self.width = int(backbone.config.hidden_size)
+        private = {"_name_or_path", "auto_map", "transformers_version"}
+        config = {key: value for key, value in backbone.config.to_dict().items() if key not in private}
+        self.architecture: dict[str, Any] = {"kind": "transformers", "pooling": pooling, "config": config}
+
+    def forward(self, tokens: Tensor, attention: Tensor) -> tuple[Tensor, Tensor]:
+        words = self.backbone(input_ids=tokens, attention_mask=attention.long()).last_hidden_state
+        return (masked_mean(words, attention) if self.pooling == "mean" else words[:, 0]), words
+
+
+def build_transformer(model: ModelConfig) -> TransformerTextEncoder:
+    """The encoder that `model.text_encoder` names, from files of this machine alone."""
+    folder = text_model_folder(model.text_encoder)
+    config = _text_config(folder, model)
+    pooling = "mean" if model.text_encoder == MINILM else "first"
+    if model.text_weights == "random":
+        return TransformerTextEncoder(AutoModel.from_config(config), pooling)  # type: ignore[no-untyped-call]
+    return TransformerTextEncoder(_load_text_weights(folder, config), pooling)
+
+
+def rebuild_transformer(architecture: dict[str, Any]) -> TransformerTextEncoder:
+    """An encoder of that `architecture` with random weights; reads no file."""
+    content = dict(architecture["config"])
+    config = AutoConfig.for_model(content.pop("model_type"), **content)
+    return TransformerTextEncoder(AutoModel.from_config(config), architecture["pooling"])  # type: ignore[no-untyped-call]
+
+
+def _text_config(folder: str, model: ModelConfig) -> PretrainedConfig:
+    config = cast(PretrainedConfig, AutoConfig.from_pretrained(folder, local_files_only=True))
+    if model.text_layers > config.num_hidden_layers:
+        raise PlaceError(
+            f"pretrain.model.text_layers {model.text_layers}: {model.text_encoder} has {config.num_hidden_layers}"
+        )
+    config.num_hidden_layers = model.text_layers or config.num_hidden_layers
+    config.hidden_dropout_prob = config.attention_probs_dropout_prob = model.dropout
+    if model.max_tokens > config.max_position_embeddings:
+        raise PlaceError(
+            f"pretrain.model.max_tokens {model.max_tokens}: {model.text_encoder} reads {config.max_position_embeddings}"
+        )
+    return config
+
+
+def _load_text_weights(folder: str, config: PretrainedConfig) -> Any:
+    level = transformers_logging.get_verbosity()
+    # Layers cut by text_layers would be reported one by one.
+    transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        return AutoModel.from_pretrained(folder, config=config, local_files_only=True, dtype=torch.float32)
+    except (OSError, ValueError) as error:
+        raise PlaceError(f"{folder}: no readable weights (model.safetensors): {str(error).splitlines()[0]}") from None
+    finally:
+        transformers_logging.set_verbosity(level)
+        transformers_logging.enable_progress_bar()  # type: ignore[no-untyped-call]

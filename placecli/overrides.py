@@ -1,0 +1,59 @@
+"""Flags and `--set` of the shell -> preset. Light: the configuration is imported when a command runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from placecli.records import PlaceError
+
+if TYPE_CHECKING:
+    from placecli.config import Preset
+
+
+def load(preset: str | None, section: str, overrides: Sequence[str]) -> Preset:
+    """The preset with overrides; a key that belongs to the command's own section may leave the section out."""
+    from placecli.config import load_preset
+
+    return load_preset(preset, [qualify(section, override) for override in overrides])
+
+
+def load_of_run(run: Path, section: str, overrides: Sequence[str]) -> Preset:
+    """The preset that a run was made with, with overrides."""
+    saved = run / "config.yaml"
+    if not saved.is_file():
+        raise PlaceError(
+            f"{run}: no config.yaml, so this is no run folder; name one with --run or make one: place pretrain"
+        )
+    return load(str(saved), section, overrides)
+
+
+def qualify(section: str, override: str) -> str:
+    """`override` with the section put before a key that is, or is closest to, one of the command's own section.
+
+    `epochs=3` of pretrain becomes `pretrain.epochs=3`; `pretrain.epochs=3` stays as it is.
+    """
+    from difflib import get_close_matches
+
+    from placecli.config import Preset
+
+    first = override.split("=")[0].split(".")[0].strip()
+    sections = set(Preset.model_fields)
+    own = set(type(getattr(Preset(), section)).model_fields) - sections
+    near = get_close_matches(first, sorted(sections | own), n=1, cutoff=0.5)
+    return f"{section}.{override}" if near and near[0] in own else override
+
+
+def assign(key: str, value: Path | int | str | None) -> list[str]:
+    """`key=value` of a flag, none for a flag that was not given; quoted, so that YAML keeps text as text."""
+    import json
+
+    if value is None:
+        return []
+    return [f"{key}={value if isinstance(value, int) else json.dumps(str(value), ensure_ascii=False)}"]
+
+
+def default_folder(kind: str, preset: str) -> Path:
+    """`stores/<preset>` or `runs/<preset>`; a preset file goes by its name without the ending."""
+    return Path(kind) / Path(preset).stem

@@ -1,0 +1,92 @@
+"""How well an image and a report agree: global, observation-level and combined scores; docs/retrieval.md defines each.
+
+M images, N texts, K visual observations, S sentence slots, d shared width.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from placecli.engine import place
+
+Score = Literal["global", "observation", "combined"]
+SCORES: tuple[Score, ...] = ("global", "observation", "combined")
+Floats = NDArray[np.float32]
+
+
+def global_scores(images: NDArray[Any], texts: NDArray[Any]) -> Floats:
+    """Cosine of the global embeddings, float32 [M, N]: unit vectors [M, d] and [N, d]."""
+    return np.asarray(images, np.float32) @ np.asarray(texts, np.float32).T
+
+
+def observation_scores(
+    observations: NDArray[Any],
+    textual: NDArray[Any],
+    mask: NDArray[np.bool_],
+    temperature: float,
+    device: torch.device | None = None,
+) -> Floats:
+    """PCMA's S^t, float32 [M, N]: the mean over a text's sentences of the cosine between each sentence and the visual
+    observations that answer it. V-PORs [M, K, d], T-PORs [N, S, d], mask [N, S]. A text without sentences gets 0.
+    """
+    with torch.inference_mode():
+        scores = place.observation_scores(
+            _tensor(observations, device), _tensor(textual, device), _tensor(mask, device, torch.bool), temperature
+        )
+    return _numpy(scores)
+
+
+def sentence_scores(observations: NDArray[Any], textual: NDArray[Any], temperature: float) -> Floats:
+    """float32 [S]: <t_s, v^_s> of each sentence [S, d] with the observations [K, d] of one image, in -1..1.
+
+    v^_s is the unit-length mean of the V-PORs under softmax_k(<t_s, v_k> / temperature).
+    """
+    # S^t of a report of one sentence is that sentence's score.
+    alone = textual[:, None, :]
+    scores = observation_scores(observations[None], alone, np.ones(alone.shape[:2], bool), temperature)
+    return np.asarray(scores[0])
+
+
+def sentence_maps(
+    observations: NDArray[Any],
+    attention: NDArray[Any],
+    grid: tuple[int, int],
+    textual: NDArray[Any],
+    temperature: float,
+) -> Floats:
+    """Where each sentence was found: float32 [S, rows, cols], each non-negative with sum 1.
+
+    The attention maps [K, rows * cols] of the image's observations [K, d] are mixed by softmax_k(<t_s, v_k> /
+    temperature).
+    """
+    with torch.inference_mode():
+        maps = place.sentence_maps(_tensor(observations), _tensor(attention), grid, _tensor(textual), temperature)
+    return _numpy(maps)
+
+
+def standardize(scores: NDArray[Any]) -> NDArray[np.float64]:
+    """z-scores along the last axis, float64: minus the mean, by the standard deviation; all 0 where nothing varies."""
+    values = np.asarray(scores, np.float64)
+    centred = values - values.mean(axis=-1, keepdims=True)
+    spread = centred.std(axis=-1, keepdims=True)
+    # Rounding leaves a spread of the order of 1e-8 among equal cosines: that is no information.
+    return np.where(spread > 1e-6, centred / np.maximum(spread, 1e-6), 0.0)
+
+
+def combine(of_global: NDArray[Any], of_observation: NDArray[Any]) -> NDArray[np.float64]:
+    """Mean of the two z-scores; the last axis runs over the candidates that are being ranked."""
+    return (standardize(of_global) + standardize(of_observation)) / 2
+
+
+def _numpy(values: torch.Tensor) -> Floats:
+    return np.asarray(values.cpu().numpy(), np.float32)
+
+
+def _tensor(
+    values: NDArray[Any], device: torch.device | None = None, dtype: torch.dtype = torch.float32
+) -> torch.Tensor:
+    return torch.from_numpy(np.array(values)).to(device=device, dtype=dtype)

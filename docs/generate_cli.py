@@ -12,9 +12,13 @@ from typing import Any
 
 import typer
 
-from placecli.cli import app
+REPOSITORY = Path(__file__).resolve().parent.parent
+# The commands of this tree, not those of an older copy that may be installed.
+sys.path.insert(0, str(REPOSITORY))
 
-PAGE = Path(__file__).resolve().parent / "cli.md"
+from placecli.cli import app  # noqa: E402
+
+PAGE = REPOSITORY / "docs" / "cli.md"
 BLOCK = re.compile(r"(<!-- options of place ?([a-z-]*) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -33,14 +37,15 @@ def table(command: Any) -> str:
         else:
             value = "" if parameter.is_flag or not parameter.metavar else f" {parameter.metavar}"
             name = ", ".join(f"`{option}{value}`" for option in parameter.opts)
-        lines.append(f"| {name} | {parameter.help} | {default(parameter)} |".replace("|NAME", "\\|NAME"))
+        cells = (cell.replace("|", "\\|") for cell in (name, parameter.help, default(parameter)))
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join([*lines, "", ""])
 
 
 def default(parameter: Any) -> str:
     """What holds when the option is not given."""
     if isinstance(parameter.show_default, str):
-        return parameter.show_default
+        return f"`{parameter.show_default}`" if "<" in parameter.show_default else parameter.show_default
     return "" if parameter.default in (None, False, ()) or callable(parameter.default) else str(parameter.default)
 
 

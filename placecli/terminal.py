@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
+import logging
 import math
 import os
 import signal
@@ -37,6 +38,11 @@ class StoppedBySignal(BaseException):
     def __init__(self, name: str) -> None:
         super().__init__(name)
         self.exit_code = EXIT_INTERRUPTED if name == "SIGINT" else EXIT_SAVED
+
+
+def show_warnings() -> None:
+    """Warnings of the modules go to stderr in the shape of all talk."""
+    logging.basicConfig(format="place: %(message)s", level=logging.WARNING)
 
 
 def say(message: str) -> None:
@@ -108,9 +114,13 @@ class Output:
 
     def __init__(self, as_json: bool) -> None:
         self.as_json = as_json or not sys.stdout.isatty()
+        self.num_written = 0
 
     def record(self, value: Any, title: str = "") -> None:
         """One object: a line of JSON, or a table of its keys and values."""
+        self.num_written += 1
+        if not is_first_process():
+            return
         record = plain(value.to_record() if hasattr(value, "to_record") else value)
         if self.as_json:
             self._write(json.dumps(record, ensure_ascii=False))
@@ -155,6 +165,15 @@ def _found(hit: Hit) -> str:
         f" y {100 * (match.box.y + match.box.height / 2):.0f} %)"
         for match in hit.sentences
     )
+
+
+@contextmanager
+def skipping_failures() -> Iterator[None]:
+    """A named failure inside is said and the program goes on."""
+    try:
+        yield
+    except PlaceError as error:
+        say(f"left out: {describe(error)}")
 
 
 class Refusals:

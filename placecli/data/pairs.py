@@ -77,7 +77,7 @@ class PairBatch:
 
 @dataclass(frozen=True, slots=True)
 class _Text:
-    """All reports as flat arrays: sentence s of report i holds `ids[starts[first[i] + s] : starts[first[i] + s + 1]]`."""
+    """All reports as flat arrays: sentence j = first[i] + s of report i holds `ids[starts[j] : starts[j + 1]]`."""
 
     ids: np.ndarray
     starts: np.ndarray
@@ -139,9 +139,12 @@ class Pairs:
         """Token ids, sentence index per token and sentence keys of one report, cut to the limits."""
         text = self._text
         first, last = int(text.first[index]), int(text.first[index + 1])
-        sentences = np.arange(first, last) if order is None else first + np.argsort(order[: last - first], kind="stable")
+        sentences = (
+            np.arange(first, last) if order is None else first + np.argsort(order[: last - first], kind="stable")
+        )
         room = self.max_tokens - len(text.before) - len(text.after)
-        ids, index_of, keys = list(text.before), [-1] * len(text.before), []
+        ids, index_of = list(text.before), [-1] * len(text.before)
+        keys: list[int] = []
         for sentence in sentences[: self.max_sentences].tolist():
             words = text.ids[text.starts[sentence] : text.starts[sentence + 1]][:room].tolist()
             if not words:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Final
 
 HEADING: Final = re.compile(r"\n ([A-Z ()/,-]+):\s")
-"""A heading stands at the start of a line behind one space, in capitals, and ends in a colon and white space."""
+"""A heading stands at the start of a line behind a space, in capitals, and ends in a colon and white space."""
 
 PARAGRAPH: Final = "\n \n"
 """A blank line as MIMIC-CXR writes it: every line of a report starts with a space."""

@@ -36,9 +36,7 @@ _MARKER: Final = (
     r"|[-*\u2022\u00b7]+(?:\s+|$))"
 )
 _MARKERS_AT_START: Final = re.compile(rf"(?:\s*{_MARKER})+")
-_ITEM_NUMBER: Final = re.compile(
-    r"(?P<before>\S*)(?P<gap>\s+|\A)(?P<marker>\(?(?P<number>[0-9]{1,2})(?:\.\)?|\)))(?=(?P<spaced>\s+)\S|[^\W\d_])"
-)
+_ITEM_NUMBER: Final = re.compile(r"(?<!\S)\(?(?P<number>[0-9]{1,2})(?:\.\)?|\))(?=(?P<spaced>\s+)\S|[^\W\d_])")
 _BULLET: Final = re.compile(r"\n[ \t]*(?=[-*\u2022\u00b7]+\s)")
 _PARAGRAPH: Final = re.compile(r"\n\s*\n")
 _STOP: Final = re.compile(r"(?P<stop>[.?!\u2026]+)(?P<close>[\"'\u201d\u2019)\]>]*)(?P<gap>\s*)")
@@ -46,6 +44,12 @@ _LAST_WORD: Final = re.compile(r"[^\s(\[\"'\u201c:;,/]*\Z")
 _CONTENT: Final = re.compile(r"[^\W_]+")
 _MASK: Final = re.compile(r"X{2,}\Z")
 _SECOND_ITEM: Final = re.compile(r"\s2(?:\.\)?|\))\s+[A-Z]")
+_WINDOW: Final = 200
+"""Characters looked at on either side of a possible boundary, so that the time stays linear in the text."""
+
+_ITEM_WINDOW: Final = 2000
+"""Characters in which the second item of a list has to follow the first."""
+
 _NEXT_NUMBER: Final = re.compile(r"[0-9]{1,2}(?:\.\)?|\))\s*[A-Z]")
 
 
@@ -95,35 +99,36 @@ def _expose_items(text: str) -> str:
     last = 0
     pieces, position = [], 0
     for match in _ITEM_NUMBER.finditer(text):
-        number = int(match["number"])
-        if _opens_item(match, last):
-            pieces += [text[position : match.start("gap")], "\n\n"]
-            position, last = match.start("marker"), number
-        elif "\n" in match["gap"]:
-            pieces += [text[position : match.start("gap")], " "]
-            position = match.start("marker")
+        before = text[max(position, match.start() - _WINDOW) : match.start()]
+        gap = before[len(before.rstrip()) :]
+        if _opens_item(match, before.rstrip(), gap, last):
+            separator, last = "\n\n", int(match["number"])
+        elif "\n" in gap:
+            separator = " "
+        else:
+            continue
+        pieces += [text[position : match.start() - len(gap)], separator]
+        position = match.start()
     pieces.append(text[position:])
     return _BULLET.sub("\n\n", "".join(pieces))
 
 
-def _opens_item(match: re.Match[str], last: int) -> bool:
-    before = match["before"].rstrip("\"')]")
-    recent = match.string[max(0, match.start("marker") - 80) : match.start("marker")]
-    if match["marker"].endswith(")") and not match["marker"].startswith("(") and recent.count("(") > recent.count(")"):
-        return False
-    if not before or _PARAGRAPH.search(match["gap"]):
+def _opens_item(match: re.Match[str], before: str, gap: str, last: int) -> bool:
+    """Whether a number opens a list item: after a stop, or as the next of a list that has begun."""
+    if not before or _PARAGRAPH.search(gap):
         return True
-    if before[-1] in ".?!:;\u2026":
-        return _abbreviation(before[:-1].lower()) is None
-    if not match["spaced"] or before.lower() in NUMBER_FOLLOWS:
+    word = before.split()[-1].rstrip("\"')]")
+    if word[-1:] in (".", "?", "!", ":", ";", "\u2026"):
+        return _abbreviation(word[:-1].lower()) is None
+    if not match["spaced"] or word.lower() in NUMBER_FOLLOWS:
         return False
-    number = int(match["number"])
-    rest = match.string[match.end() :].lstrip()
-    if "\n" not in match["gap"] and not rest[:1].isupper():
+    rest = match.string[match.end("spaced") : match.end("spaced") + _ITEM_WINDOW]
+    is_aside = before.rfind("(") > before.rfind(")")
+    if is_aside or ("\n" not in gap and not rest[:1].isupper()):
         return False
-    if last or number != 1:
-        return number == last + 1
-    return "\n" in match["gap"] or bool(_SECOND_ITEM.search(rest))
+    if last or int(match["number"]) != 1:
+        return int(match["number"]) == last + 1
+    return "\n" in gap or bool(_SECOND_ITEM.search(rest))
 
 
 def _abbreviation(word: str) -> frozenset[str] | None:
@@ -137,7 +142,8 @@ def _cut(line: str) -> Iterator[str]:
     for match in _STOP.finditer(line):
         if match.start() < start or match.end() == len(line):
             continue
-        if _ends_sentence(line[start : match.start()], match, line[match.end() :]):
+        head = line[max(start, match.start() - _WINDOW) : match.start()]
+        if _ends_sentence(head, match, line[match.end() : match.end() + _WINDOW]):
             yield line[start : match.end("close")].strip()
             start = _after_markers(line, match.end("close"))
     yield line[start:].strip()
@@ -149,7 +155,7 @@ def _after_markers(line: str, start: int) -> int:
 
 
 def _ends_sentence(head: str, match: re.Match[str], rest: str) -> bool:
-    """Whether the stop between `head` (the sentence so far) and `rest` ends a sentence."""
+    """Whether the stop between `head` (the sentence so far, or its end) and `rest` ends a sentence."""
     following = rest.lstrip("\"'\u201c([")
     first = following[:1]
     if _inside_parenthesis(head + match["stop"] + match["close"], rest):

@@ -21,7 +21,8 @@ NOISE_TILE = 1024
 class Augmentation:
     """Random parameters of B images, all float32 [B] on the CPU; `neutral` leaves an image as it is.
 
-    rotation: radians, positive turns the picture clockwise. scale: > 1 enlarges. shift_x, shift_y: fractions of the frame.
+    rotation: radians, positive turns the picture clockwise. scale: > 1 enlarges. shift_x, shift_y: fractions of the
+    frame, positive moves right and down.
     gamma, contrast, brightness: x -> contrast * (x^gamma - 1/2) + 1/2 + brightness for x in [0, 1].
     noise: standard deviation in [0, 1] units; noise_x, noise_y in [0, 1): place of the window of noise.
     """
@@ -69,7 +70,7 @@ def prepare(images: Tensor, size: int) -> Tensor:
 
 
 def apply(images: Tensor, size: int, augmentation: Augmentation) -> Tensor:
-    """uint8 [B, 1, S, S] -> float32 [B, 1, size, size] in [-1, 1], augmented as the parameters say; padding stays -1."""
+    """uint8 [B, 1, S, S] -> float32 [B, 1, size, size] in [-1, 1], augmented; padding stays -1."""
     device = images.device
     reduced = _reduce(images, size)
     grid = F.affine_grid(_inverse_affine(augmentation).to(device), [len(images), 1, size, size], align_corners=False)

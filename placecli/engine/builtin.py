@@ -53,8 +53,12 @@ def _stem(patch: int, width: int) -> nn.Sequential:
     stride = 1
     while stride < patch:
         stride *= 2
-        next_channels = width if stride == patch else min(8 * stride, width)
-        layers += [nn.Conv2d(channels, next_channels, 3, stride=2, padding=1, bias=False)]
+        is_last = stride == patch
+        next_channels = width if is_last else min(8 * stride, width)
+        # A chain of symmetric paddings would centre each patch's field on the patch's upper left corner; padding
+        # the last map on its far sides alone puts it within half a pixel of the middle.
+        layers += [nn.ZeroPad2d((0, 1, 0, 1))] if is_last else []
+        layers += [nn.Conv2d(channels, next_channels, 3, stride=2, padding=0 if is_last else 1, bias=False)]
         layers += [nn.GroupNorm(1, next_channels), nn.ReLU(inplace=True)]
         channels = next_channels
     layers.append(nn.Conv2d(channels, width, 1))

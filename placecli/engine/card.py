@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from placecli import __version__
-from placecli.config import PretrainConfig, Preset
+from placecli.config import Preset, PretrainConfig
 from placecli.data.atomic import write_file
 from placecli.engine.checkpoint import CARD, TrainingState
 
@@ -59,7 +59,7 @@ def render_card(
         "",
         *_validation(state),
         "",
-        "Figures are on the validate split that also chose this model; measure on the test split with `place evaluate`.",
+        "Figures are on the validate split, which also chose this model; measure the test split with `place evaluate`.",
         "The model has seen only what its data holds: other scanners, views, ages and languages are unknown to it.",
     ]
     return "\n".join(lines) + "\n"
@@ -67,7 +67,9 @@ def render_card(
 
 def _training(config: PretrainConfig, state: TrainingState, device: str) -> list[str]:
     objective = config.objective
-    weights = f"instance {objective.instance_weight:g}, PCMA {objective.pcma_weight:g}, CCE {objective.correlation_weight:g}"
+    weights = (
+        f"instance {objective.instance_weight:g}, PCMA {objective.pcma_weight:g}, CCE {objective.correlation_weight:g}"
+    )
     return [
         f"- {state.step:,} steps of {config.batch_size * config.accumulate} pairs, ended because: {state.finished}",
         f"- objective weights: {weights}; baseline term: {objective.baseline}",

@@ -147,7 +147,7 @@ def gather(features: Tensor) -> Tensor:
     if not dist.is_initialized() or dist.get_world_size() == 1:
         return features
     if features.requires_grad:
-        gathered: Tensor = _Gather.apply(features)  # type: ignore[no-untyped-call]
+        gathered: Tensor = _Gather.apply(features)
         return gathered
     return _all_gather(features)
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from placecli.config import ModelConfig, ObjectiveConfig
 from placecli.engine.correlation import CorrelationPredictor, patches_with_content
 from placecli.engine.encoders import ImageEncoder, TextEncoder, build_image_encoder, build_text_encoder
+from placecli.engine.frozen_text import FrozenTextEncoder
 from placecli.engine.layers import ProjectionHead
 from placecli.engine.observations import SentencePooling, VisualObservationExtractor
 from placecli.engine.text import Tokenizer
@@ -51,7 +52,11 @@ class Place(nn.Module):
     """The model. Parameters that no term of the objective trains do not require a gradient."""
 
     def __init__(
-        self, image_encoder: ImageEncoder, text_encoder: TextEncoder, model: ModelConfig, objective: ObjectiveConfig
+        self,
+        image_encoder: ImageEncoder,
+        text_encoder: TextEncoder | FrozenTextEncoder,
+        model: ModelConfig,
+        objective: ObjectiveConfig,
     ) -> None:
         super().__init__()
         hidden, embed_dim = model.head_hidden, model.embed_dim
@@ -104,9 +109,10 @@ class Place(nn.Module):
         are not on this machine.
         """
         weights = model.image_weights if text_architecture is None else "random"
+        text_encoder = build_text_encoder(model, tokenizer.size, architecture=text_architecture)
         return cls(
             build_image_encoder(model, weights=weights),
-            build_text_encoder(model, tokenizer.size, architecture=text_architecture),
+            FrozenTextEncoder(text_encoder) if model.text_frozen else text_encoder,
             model,
             objective,
         )

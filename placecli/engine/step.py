@@ -34,11 +34,14 @@ class ObjectivePass(nn.Module):
 
 
 def wrap(model: Place, config: PretrainConfig, ranks: Ranks) -> nn.Module:
-    """The pass over `model`, compiled if the config says so, with gradients averaged over ranks if there are several."""
+    """The pass over `model`; compiled if the config says so, gradients averaged if there are several ranks."""
     step: nn.Module = ObjectivePass(model, config.objective)
     if ranks.world_size > 1:
-        # A term of weight 0 leaves its head without gradient, and a batch may lack what a term needs.
-        step = nn.parallel.DistributedDataParallel(step, find_unused_parameters=True, gradient_as_bucket_view=True)
+        # Without one of the terms a part of an encoder may have no gradient, for which DDP would wait in vain.
+        weights = (config.objective.instance_weight, config.objective.pcma_weight, config.objective.correlation_weight)
+        step = nn.parallel.DistributedDataParallel(
+            step, find_unused_parameters=min(weights) == 0, gradient_as_bucket_view=True
+        )
     return torch.compile(step) if config.compile else step  # type: ignore[return-value]
 
 
@@ -46,7 +49,7 @@ def defer_gradients(step: nn.Module) -> AbstractContextManager[object]:
     """Within it, backward passes accumulate on each rank without averaging: all micro-batches but the last."""
     inner = getattr(step, "_orig_mod", step)
     if isinstance(inner, nn.parallel.DistributedDataParallel):
-        return inner.no_sync()  # type: ignore[no-any-return]
+        return inner.no_sync()
     return contextlib.nullcontext()
 
 

@@ -61,10 +61,16 @@ class ConvolutionalImageEncoder(nn.Module):
         stages = backbone.feature_info
         self.stage = max(index for index, info in enumerate(stages) if info["reduction"] <= 16)
         self.normalise = _Normalise(backbone.pretrained_cfg)
+        backbone.eval()  # in training mode this look at the shapes would move the published statistics
         with torch.no_grad():
             last, middle = self._features(torch.zeros(2, 1, image_size, image_size))
+        if last.ndim != 4 or last.shape[1] != backbone.num_features:
+            raise PlaceError(
+                "pretrain.model.image_encoder: this timm network gives no maps [B, C, H, W]; use a ViT or ResNet"
+            )
         self.global_width = int(last.shape[1])
         self.grid = (int(middle.shape[2]), int(middle.shape[3]))
+        backbone.train()
         self.lateral = nn.Conv2d(int(middle.shape[1]), width, 1)
         self.top = nn.Conv2d(self.global_width, width, 1)
         self.norm = nn.LayerNorm(width)
@@ -108,6 +114,12 @@ def build_timm_encoder(model: ModelConfig, weights: str) -> TransformerImageEnco
     """The timm network that `model` names, its class by what it offers; see encoders.build_image_encoder."""
     backbone = _timm_backbone(model.image_encoder, model.image_size, weights)
     if hasattr(backbone, "patch_embed") and hasattr(backbone, "num_prefix_tokens"):
+        patch = int(backbone.patch_embed.patch_size[0])
+        if model.image_size % patch:
+            raise PlaceError(
+                f"pretrain.model.image_size {model.image_size} is no multiple of the patch {patch} of"
+                f" {model.image_encoder}; use {model.image_size // patch * patch or patch}"
+            )
         return TransformerImageEncoder(backbone)
     if not hasattr(backbone, "forward_intermediates"):
         raise PlaceError(

@@ -64,7 +64,7 @@ class Training:
         self._saved = time.monotonic()
 
     def run(self, stop: signals.StopRequest, progress: Progress | None) -> None:
-        """Train to the end. Raises Interrupted after a saved step if `stop` is set, PlaceError on a loss that is no number."""
+        """Train to the end. Raises Interrupted, state saved, if `stop` is set; PlaceError on a loss not finite."""
         self.setting.model.train()
         rate = _Rate(self.setting.config.batch_size * self.setting.config.accumulate)
         try:
@@ -160,7 +160,8 @@ class Training:
             checkpoint.write_json(self.setting.run / checkpoint.FAILED_BATCH, record)
         raise PlaceError(
             f"{', '.join(bad)} of step {step + 1} is not a finite number; nothing was updated; the batch is named in"
-            f" {self.setting.run / checkpoint.FAILED_BATCH}; lower pretrain.learning_rate or use pretrain.precision=float32"
+            f" {self.setting.run / checkpoint.FAILED_BATCH}; lower pretrain.learning_rate or set pretrain.precision"
+            " to float32"
         )
 
     def _stored_batches(self) -> Iterator[list[Stored]]:

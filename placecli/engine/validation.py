@@ -15,7 +15,8 @@ from placecli.data.pairs import Pairs
 from placecli.engine.distributed import Ranks, gather, mean_over_ranks
 from placecli.engine.place import Place
 from placecli.engine.step import Autocast, ObjectivePass, to_model_input
-from placecli.metrics.retrieval import ranks as rank_of, recall_at_k
+from placecli.metrics.retrieval import ranks as rank_of
+from placecli.metrics.retrieval import recall_at_k
 
 CUTOFFS = (1, 5, 10)
 

@@ -93,9 +93,12 @@ def precision_at_k(scores: ArrayLike, query_positive: ArrayLike, gallery_positiv
         raise ValueError(f"scores {table.shape} do not fit {len(asked)} queries x {len(relevant)} items")
     depth = min(k, len(relevant))
     result = np.full(len(asked), np.nan)
-    for row in np.flatnonzero(asked):
-        order = np.lexsort((relevant, -table[row]))[:depth]
-        result[row] = relevant[order].mean()
+    chosen = table[asked]
+    # The score at place k; entries above it are in, and of those at it the ones without the class fill up first.
+    edge = np.partition(chosen, len(relevant) - depth, axis=1)[:, len(relevant) - depth, None]
+    above, at = chosen > edge, chosen == edge
+    left = depth - above.sum(axis=1) - (at & ~relevant).sum(axis=1)
+    result[asked] = ((above & relevant).sum(axis=1) + np.maximum(left, 0)) / depth
     return result
 
 

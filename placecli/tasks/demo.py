@@ -1,4 +1,4 @@
-"""`place demo`: phantoms -> store -> run -> evaluation on unseen patients -> one page. Every stage continues what is there."""
+"""`place demo`: phantoms -> store -> run -> evaluation on unseen patients -> one page. Each stage can be continued."""
 
 from __future__ import annotations
 
@@ -21,7 +21,6 @@ from placecli.data.preprocess import preprocess
 from placecli.engine import checkpoint
 from placecli.engine.distributed import choose_device
 from placecli.engine.pretrain import pretrain
-from placecli.engine.text import Tokenizer
 from placecli.records import PlaceError
 from placecli.tasks.demo_page import make_page
 from placecli.tasks.embed import Progress
@@ -29,7 +28,7 @@ from placecli.tasks.evaluate import evaluate
 from placecli.tasks.evaluation import Task
 from placecli.tasks.page import render
 
-QUICK: Final = ("demo.num_patients=120", "pretrain.epochs=4", "evaluate.bootstrap=200")
+QUICK: Final = ("demo.num_patients=120", "pretrain.epochs=4", "pretrain.batch_size=16", "evaluate.bootstrap=200")
 """Overrides of `--quick`: the same chain within a minute on two cores; its figures mean nothing."""
 
 TASKS: Final[tuple[Task, ...]] = ("zero-shot", "retrieval", "grounding")
@@ -156,7 +155,8 @@ def _claim(folder: DemoFolder, config: Preset) -> None:
         changed = changed_keys(load_preset(str(folder.preset)), config)
         if changed:
             raise PlaceError(
-                f"{folder.root}: was begun with other settings ({', '.join(changed[:4])}); name another folder with --out"
+                f"{folder.root}: was begun with other settings ({', '.join(changed[:4])});"
+                " name another folder with --out"
             )
         return
     if folder.root.exists() and any(folder.root.iterdir()):
@@ -191,7 +191,7 @@ def _make_untrained(folder: DemoFolder, seed: int) -> None:
     shutil.copyfile(folder.run / checkpoint.CONFIG, folder.untrained / checkpoint.CONFIG)
     torch.manual_seed(seed)
     preset = load_preset(str(folder.run / checkpoint.CONFIG))
-    model = checkpoint.rebuild(preset, Tokenizer.load(folder.run / checkpoint.TOKENIZER))
+    _, model = checkpoint.rebuild(folder.run, preset)
     checkpoint.save_model(folder.untrained, model)
 
 

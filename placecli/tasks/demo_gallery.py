@@ -18,7 +18,7 @@ from placecli.data.reports import normalize_sentence
 from placecli.data.store import Store
 from placecli.engine.checkpoint import LoadedRun
 from placecli.metrics.grounding import pointing_game, resize_bilinear
-from placecli.records import PlaceError, Row
+from placecli.records import Box, PlaceError, Row
 from placecli.tasks.embed import embed_images_with_maps
 from placecli.tasks.figures import Panel as Overlay
 from placecli.tasks.figures import draw_overlay
@@ -30,6 +30,7 @@ from placecli.tasks.retrieve import answers
 from placecli.tasks.search import Answer
 
 PICTURE_SIZE: Final = 384
+PANEL_SIZE: Final = 256
 NUM_RETRIEVED: Final = 3
 MAXIMUM_PANELS: Final = 6
 
@@ -135,16 +136,26 @@ def judge_sentences(row: Row, planted: frozenset[str], seed: int) -> tuple[Marke
 def draw_panel(
     case: Case, heat: NDArray[np.float32], sentence: str, picture: NDArray[np.uint8], content: tuple[int, int, int, int]
 ) -> Panel:
-    """The planted region in outline and the map in colour, over the same picture cut to its content."""
+    """The planted region in outline, and the map in colour with its maximum marked, over the picture's content."""
     x0, y0, x1, y1 = content
     region = resize_bilinear(case.region if case.mask is None else case.mask, picture.shape) > 0.5
     full = resize_bilinear(heat, picture.shape)
-    gray = np.repeat(picture[y0:y1, x0:x1, None], 3, axis=2)
-    nothing = np.zeros((1, 1), np.float32)
+    gray, nothing = picture[y0:y1, x0:x1], np.zeros((1, 1), np.float32)
     return Panel(
         title=case.label,
         sentence=sentence,
-        planted=draw_overlay(gray, Overlay("", nothing, mask=region[y0:y1, x0:x1])),
-        heat=draw_overlay(gray, Overlay("", full[y0:y1, x0:x1])),
+        planted=draw_overlay(gray, Overlay("", nothing, mask=region[y0:y1, x0:x1]), PANEL_SIZE),
+        heat=draw_overlay(
+            gray, Overlay("", full[y0:y1, x0:x1], box=find_peak(heat, picture.shape[0], content)), PANEL_SIZE
+        ),
         is_hit=pointing_game(heat, case.region),
     )
+
+
+def find_peak(heat: NDArray[np.float32], size: int, content: tuple[int, int, int, int]) -> Box:
+    """The cell that holds the maximum of a map over a frame of `size` pixels, in fractions of `content`."""
+    row, column = np.unravel_index(int(heat.argmax()), heat.shape)
+    x0, y0, x1, y1 = content
+    width, height = size / heat.shape[1], size / heat.shape[0]
+    left, top = (float(column) * width - x0) / (x1 - x0), (float(row) * height - y0) / (y1 - y0)
+    return Box("", left, top, width / (x1 - x0), height / (y1 - y0))

@@ -57,24 +57,23 @@ def make_page(
         metrics_note=_metrics_note(records),
         comparisons=_comparisons(records),
         findings_note=(
-            "Zero-shot: a sentence that states the finding is compared with one that denies it; the labels serve only to"
+            "Zero-shot: a sentence that states the finding is compared with one that denies it; labels serve only to"
             " score the answer. Pointing game: how often the maximum of the heat-map lies inside the planted region."
         ),
         findings=_findings(records),
         training_note=(
-            "Left: the loss on training pairs, mean of the last"
-            f" {SMOOTHING} steps. Right: after each epoch, how often the right report (or image) of a validation patient is"
-            " among the ten best."
+            f"Left: the loss on training pairs, mean of the last {SMOOTHING} steps. Right: after each epoch, how often"
+            " the right report (or image) of a validation patient is among the ten best."
         ),
         curves=read_curves(root / "run" / METRICS),
         gallery_note=(
-            "Three test patients. The model sees the image alone and searches the reports of the training patients, so the"
-            " patient's own report is not among them. Each heat-map is the model's answer to a sentence that names the"
-            " finding, beside the region where the finding was planted."
+            "The first test patients with at least two findings, taken as they come. The model sees the image alone and"
+            " searches the reports of the training patients, so the patient's own report is not among them. Each"
+            " heat-map is the model's answer to a sentence that states the finding, beside the region of that finding."
         ),
         patients=DemoGallery(root, store, load_model(root / "run", device), config).patients(),
         timings=tuple((stage, seconds, "") for stage, seconds in timings.items()),
-        machine=f"{_cores()} processor cores ({platform.machine()}), trained on {trained['device']}, torch {torch.__version__}.",
+        machine=f"{_cores()} processor cores ({platform.machine()}), {trained['device']}, torch {torch.__version__}.",
         commands=_commands(root),
         footer=f"Seed {config.demo.seed}.",
     )
@@ -84,8 +83,8 @@ def _metrics_note(records: Records) -> str:
     retrieval, grounding = records["trained"]["retrieval"], records["trained"]["grounding"]
     counts = retrieval["counts"]
     return (
-        f"{counts['images']} test images of {counts['patients']} patients; {counts['reports']} distinct reports to choose"
-        f" from; {grounding['n']} planted findings to point at."
+        f"{counts['images']} test images of {counts['patients']} patients; {counts['reports']} distinct reports to"
+        f" choose from; {grounding['n']} planted findings to point at."
     )
 
 

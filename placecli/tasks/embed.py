@@ -25,10 +25,10 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class ImageVectors:
-    """embedding float32 [N, d], unit length; observations float16 [N, K, d], the V-PORs, unit length."""
+    """embedding float32 [N, d]; observations (V-PORs) [N, K, d], float32 or in a gallery float16. Unit vectors."""
 
     embedding: NDArray[np.float32]
-    observations: NDArray[np.float16]
+    observations: NDArray[np.floating[Any]]
 
     def take(self, indices: Any) -> ImageVectors:
         """The vectors at these positions, in that order."""
@@ -40,13 +40,13 @@ class ImageVectors:
 
 @dataclass(frozen=True, slots=True)
 class TextVectors:
-    """embedding float32 [T, d], unit length; observations float16 [T, S, d], the T-PORs; mask bool [T, S].
+    """embedding float32 [T, d]; observations (T-PORs) [T, S, d], float32 or in a gallery float16; mask bool [T, S].
 
     Slot s of a text is its sentence s; a sentence that the model's limits cut has no slot or a false mask.
     """
 
     embedding: NDArray[np.float32]
-    observations: NDArray[np.float16]
+    observations: NDArray[np.floating[Any]]
     mask: NDArray[np.bool_]
 
     def take(self, indices: Any) -> TextVectors:
@@ -87,7 +87,7 @@ def embed_images_with_maps(
     for first in range(0, len(images), batch_size):
         output = _encode_images(run, images[first : first + batch_size])
         embeddings.append(output.embedding.cpu().numpy())
-        observations.append(output.observations.cpu().numpy().astype(np.float16))
+        observations.append(output.observations.cpu().numpy())
         attention.append(output.attention.cpu().numpy())
         grid = (int(output.grid[0]), int(output.grid[1]))
         if progress is not None:
@@ -118,7 +118,7 @@ def embed_texts(
     lengths = [len(run.tokenizer.encode(text, model.max_tokens, model.max_sentences)[0]) for text in texts]
     order = np.argsort(lengths, kind="stable")
     embedding = np.zeros((len(texts), model.embed_dim), np.float32)
-    observations = np.zeros((len(texts), model.max_sentences, model.embed_dim), np.float16)
+    observations = np.zeros((len(texts), model.max_sentences, model.embed_dim), np.float32)
     mask = np.zeros((len(texts), model.max_sentences), bool)
     run.model.eval()
     for first in range(0, len(texts), batch_size):
@@ -143,6 +143,4 @@ def _encode_texts(run: LoadedRun, texts: Sequence[Sequence[str]]) -> TextVectors
         torch.from_numpy(encoded.attention).to(device),
         torch.from_numpy(encoded.sentence_index).to(device),
     )
-    return TextVectors(
-        output.embedding.cpu().numpy(), output.observations.cpu().numpy().astype(np.float16), output.mask.cpu().numpy()
-    )
+    return TextVectors(output.embedding.cpu().numpy(), output.observations.cpu().numpy(), output.mask.cpu().numpy())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -18,6 +19,8 @@ from placecli.tasks.gallery import INDEX, open_gallery, training_store
 from placecli.tasks.grounding import evaluate_grounding
 from placecli.tasks.retrieval import evaluate_retrieval
 from placecli.tasks.zero_shot import evaluate_zero_shot
+
+logger = logging.getLogger(__name__)
 
 TASKS: Final[tuple[Task, ...]] = ("retrieval", "zero-shot", "grounding")
 
@@ -35,14 +38,15 @@ def evaluate(
 ) -> Evaluation:
     """Evaluate the model of a run folder on one split of a store ("all": every row).
 
-    data: a store; None is the one that the run was trained on. config: None takes the run's. protocol "compat" differs from "clean" in retrieval alone, where it does not merge
-    equal reports. Raises PlaceError for a run or store that cannot be opened, an empty split, or a store that holds
-    nothing this task can be measured on.
+    data: a store; None is the one that the run was trained on. config: None takes the run's. protocol "compat" differs
+    from "clean" in retrieval alone, where it does not merge equal reports. Raises PlaceError for a run or store that
+    cannot be opened, an empty split, or a store that holds nothing this task can be measured on.
     """
     loaded = load_model(run, choose_device(device))
     store = open_store(data) if data is not None else training_store(loaded, "--data")
     chosen = config or loaded.preset.evaluate
-    _check_labels(chosen.labels, store.labels(), str(store.path))
+    if task != "grounding":  # boxes have labels of their own
+        _warn_of_unknown(chosen.labels, store.labels(), store.path)
     gallery = open_gallery(loaded, store, split, cache=run / INDEX, batch_size=chosen.batch_size, progress=progress)
     resampling = Resampling(chosen.bootstrap, chosen.seed)
     match task:
@@ -57,10 +61,10 @@ def evaluate(
     return Evaluation(task, str(run), str(store.path), split, protocol, chosen.score, resampling, findings)
 
 
-def _check_labels(wanted: Sequence[str], known: Sequence[str], data: str) -> None:
-    """A misspelt label must not vanish from a table; a store without any labels is for the task to refuse."""
+def _warn_of_unknown(wanted: Sequence[str], known: Sequence[str], data: Path) -> None:
+    """A preset may name labels that this store lacks; a misspelt one must not vanish without a word."""
     for label in wanted if known else ():
         if label not in known:
             near = difflib.get_close_matches(label, known, n=1)
-            hint = f"; did you mean {near[0]}?" if near else f"; it has {', '.join(known[:20])}"
-            raise PlaceError(f'evaluate.labels: the store {data} has no label "{label}"{hint}')
+            hint = f"; did you mean {near[0]}?" if near else ""
+            logger.warning('evaluate.labels: %s has no label "%s"%s', data, label, hint)

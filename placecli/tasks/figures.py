@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +24,7 @@ _MARGIN: Final = 14
 _COLUMNS: Final = 4
 _FONT_SIZE: Final = 15
 _LINE: Final = 20
+_LINES: Final = 6
 _BACKGROUND: Final = (16, 17, 20)
 _TEXT: Final = (235, 235, 235)
 _FAINT: Final = (150, 152, 158)
@@ -81,6 +81,14 @@ def crop_to_content(values: NDArray[Any], content: tuple[int, int, int, int], si
     return resize_bilinear(values, (size, size))[y0:y1, x0:x1]
 
 
+def _enlarge(image: NDArray[np.uint8], longest: int) -> Picture:
+    """uint8 RGB [H, W, 3], the longest side `longest` pixels."""
+    scale = longest / max(image.shape)
+    width, height = (max(1, round(side * scale)) for side in (image.shape[1], image.shape[0]))
+    resized = cv2.resize(image, (width, height), interpolation=cv2.INTER_CUBIC if scale > 1 else cv2.INTER_AREA)
+    return np.asarray(cv2.cvtColor(resized, cv2.COLOR_GRAY2RGB), np.uint8)
+
+
 def _overlay(gray: Picture, panel: Panel) -> Picture:
     height, width = gray.shape[:2]
     heat = resize_bilinear(panel.heat, (height, width))
@@ -91,8 +99,8 @@ def _overlay(gray: Picture, panel: Panel) -> Picture:
     opacity = _OPACITY * np.clip((strength - 0.2) / 0.5, 0, 1)[:, :, None]
     picture = np.ascontiguousarray((gray * (1 - opacity) + colours * opacity).round().astype(np.uint8))
     if panel.mask is not None:
-        mask = cv2.resize(np.asarray(panel.mask, np.uint8), (width, height), interpolation=cv2.INTER_NEAREST)
-        outlines, _ = cv2.findContours((mask > 0).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+        mask = cv2.resize((np.asarray(panel.mask) > 0).astype(np.float32), (width, height))
+        outlines, _ = cv2.findContours((mask > 0.5).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
         cv2.drawContours(picture, outlines, -1, _MASK, 1, cv2.LINE_AA)
     if panel.box is not None:
         box = panel.box
@@ -108,15 +116,15 @@ def _caption(panel: Panel, width: int) -> list[str]:
 
 
 def _wrap(text: str, width: int) -> list[str]:
-    """Lines that fit `width` pixels in our font; at most six, the last cut with dots."""
-    font = _font()
-    letters = max(8, int(width / max(1.0, font.getlength("abcdefghijklmnopqrstuvwxyz ") / 27)))
-    while True:
-        lines = textwrap.wrap(" ".join(text.split()), letters) or [""]
-        if letters <= 8 or all(font.getlength(line) <= width for line in lines):
-            break
-        letters -= 1
-    return lines if len(lines) <= 6 else [*lines[:5], lines[5][: letters - 3] + "..."]
+    """Lines that fit `width` pixels in our font, at most six, the last cut with dots; a longer word stays whole."""
+    font, lines = _font(), [""]
+    for word in text.split():
+        longer = f"{lines[-1]} {word}".strip()
+        if not lines[-1] or font.getlength(longer) <= width:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    return lines if len(lines) <= _LINES else [*lines[: _LINES - 1], f"{lines[_LINES - 1]} ..."]
 
 
 def _arrange(pictures: Sequence[Picture], captions: Sequence[list[str]]) -> Picture:

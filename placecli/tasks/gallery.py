@@ -74,9 +74,7 @@ def training_store(run: LoadedRun, option: str) -> Store:
     try:
         path = Path(json.loads((run.path / DATA).read_text("utf-8"))["store"])
     except (OSError, ValueError, KeyError, TypeError):
-        raise PlaceError(
-            f"{run.path}: does not say which store it was trained on; name a store with {option}"
-        ) from None
+        raise PlaceError(f"{run.path}: does not name its training store; name a store with {option}") from None
     if not path.is_dir():
         raise PlaceError(f"{run.path}: its training store is not at {path} any more; name a store with {option}")
     return open_store(path)
@@ -171,11 +169,12 @@ def _build(
 
     def compute_images(chosen: NDArray[np.int64], report: Progress | None) -> dict[str, NDArray[Any]]:
         vectors = embed_images(run, store.images([rows[i] for i in chosen]), batch_size=batch_size, progress=report)
-        return {"embedding": vectors.embedding, "observations": vectors.observations}
+        return {"embedding": vectors.embedding, "observations": vectors.observations.astype(np.float16)}
 
     def compute_texts(chosen: NDArray[np.int64], report: Progress | None) -> dict[str, NDArray[Any]]:
         vectors = embed_texts(run, [texts[i] for i in chosen], batch_size=batch_size, progress=report)
-        return {"embedding": vectors.embedding, "observations": vectors.observations, "mask": vectors.mask}
+        half = vectors.observations.astype(np.float16)
+        return {"embedding": vectors.embedding, "observations": half, "mask": vectors.mask}
 
     image_part, text_part = (None, None) if folder is None else (folder / "images", folder / "texts")
     keys = _image_keys(store, rows, progress)

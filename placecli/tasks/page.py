@@ -212,8 +212,8 @@ def _panel(panel: Panel) -> str:
     verdict = '<span class="hit">points inside</span>' if panel.is_hit else '<span class="miss">points outside</span>'
     return (
         f'<figure><h3>{escape(panel.title)}</h3><div class="pair">{picture(panel.planted, "planted region")}'
-        f"{picture(panel.heat, 'heat-map')}</div><figcaption>Left: planted region. Right: where the model sees "
-        f"“{escape(panel.sentence)}”. {verdict}</figcaption></figure>"
+        f"{picture(panel.heat, 'heat-map')}</div><figcaption>Left: where it was planted. Right: where the model sees "
+        f"“{escape(panel.sentence)}” {verdict}</figcaption></figure>"
     )
 
 

@@ -50,7 +50,7 @@ def image_queries(paths: Iterable[str | Path]) -> Iterator[Query]:
     A missing file is a query that will be refused; a folder without images raises PlaceError.
     """
     for path in map(Path, paths):
-        if not path.is_dir():
+        if not _is_folder(path):
             yield Query(str(path), image=path)
             continue
         found = [file for file in sorted(path.rglob("*")) if _is_candidate(file, path)]
@@ -69,7 +69,7 @@ def read_lines(lines: Iterable[str]) -> Iterator[Query | Reject]:
         if not stripped:
             continue
         if not stripped.startswith("{"):
-            yield from image_queries([stripped])
+            yield from _from_line(stripped, number)
             continue
         try:
             record = json.loads(stripped)
@@ -77,11 +77,19 @@ def read_lines(lines: Iterable[str]) -> Iterator[Query | Reject]:
             record = {}
         image, text = (record.get(key) for key in ("image", "text"))
         if isinstance(image, str) and image and text is None:
-            yield from image_queries([image])
+            yield from _from_line(image, number)
         elif isinstance(text, str) and text.strip() and image is None:
             yield Query(text, text=text)
         else:
             yield Reject(f"line {number}", "line_invalid", 'a query line is a path, {"image": path} or {"text": words}')
+
+
+def _from_line(path: str, number: int) -> Iterator[Query | Reject]:
+    """A folder without images ends a command that names it, but not a pipe of which it is one line."""
+    try:
+        yield from image_queries([path])
+    except PlaceError:
+        yield Reject(f"line {number}", "folder_empty", "no DICOM, PNG or JPEG file in this folder")
 
 
 def read_images(paths: Sequence[Path], size: int, rules: PreprocessConfig) -> list[QueryImage | Reject]:
@@ -91,7 +99,7 @@ def read_images(paths: Sequence[Path], size: int, rules: PreprocessConfig) -> li
     one query. PNG and JPEG are read here.
     """
     answers: list[QueryImage | Reject] = [_missing(path) for path in paths]
-    there = [i for i, path in enumerate(paths) if path.is_file()]
+    there = [i for i, path in enumerate(paths) if _is_file(path)]
     risky = [i for i in there if dicom.is_dicom(paths[i])]
     for i in sorted(set(there) - set(risky)):
         answers[i] = _read((str(paths[i]), size, rules))
@@ -119,6 +127,20 @@ def _read(item: tuple[str, int, PreprocessConfig]) -> QueryImage | Reject:
         return Reject(path, "unreadable", f"the file cannot be read ({type(error).__name__})")
     pixels, content = images.fit_square(radiograph.pixels, size)
     return QueryImage(pixels, content)
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # e.g. a name that is too long for any file
+        return False
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:
+        return False
 
 
 def _missing(path: Path) -> Reject:

@@ -36,7 +36,9 @@ class Frames:
 
 def row(number: int, *sentences: str, study: str = "") -> Row:
     return Row(
-        f"i{number}", study or f"s{number}", "p", "train", "PA", 0, number, (1, 0, 7, SIZE), sentences, "", "", {}, (), -1, ""
+        image_id=f"i{number}", study_id=study or f"s{number}", patient_id="p", split="train", view="PA", shard=0,
+        row=number, content=(1, 0, 7, SIZE), sentences=sentences, findings="", impression="", labels={}, boxes=(),
+        mask_row=-1, source="",
     )  # fmt: skip
 
 
@@ -59,7 +61,9 @@ def test_a_batch_holds_images_tokens_and_masks() -> None:
 
 
 def test_without_order_it_is_what_the_tokenizer_gives_for_the_whole_report() -> None:
-    rows = [row(i, *sentences) for i, sentences in enumerate([("ab", "cde", "f"), ("gh",), ("ij", "klm", "no", "pqrs")])]
+    rows = [
+        row(i, *sentences) for i, sentences in enumerate([("ab", "cde", "f"), ("gh",), ("ij", "klm", "no", "pqrs")])
+    ]
     for max_tokens, max_sentences in [(100, 10), (7, 10), (6, 2), (100, 1)]:
         batch = pairs(*rows, max_tokens=max_tokens, max_sentences=max_sentences).batch(np.arange(3))
         for i, each in enumerate(rows):

@@ -41,7 +41,13 @@ def finish(*processes: Any) -> list[int]:
 
 
 def train(
-    preset: Preset, store: Path, run: Path, *, die_at_step: int = 0, die_at_flush: int = 0, stop: tuple[int, int] = (0, 0)
+    preset: Preset,
+    store: Path,
+    run: Path,
+    *,
+    die_at_step: int = 0,
+    die_at_flush: int = 0,
+    stop: tuple[int, int] = (0, 0),
 ) -> int:
     """Exit code of a training process that may kill itself with SIGKILL after a step or at its n-th fsync, or get
     a signal (step, number)."""

@@ -81,9 +81,7 @@ def test_a_request_to_stop_saves_after_the_step_and_exits_with_75(
     assert_same(run, uninterrupted)
 
 
-def test_a_damaged_newest_state_falls_back_to_the_one_before(
-    store: Path, uninterrupted: Path, tmp_path: Path
-) -> None:
+def test_a_damaged_newest_state_falls_back_to_the_one_before(store: Path, uninterrupted: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     assert train(PRESET, store, run, die_at_step=10) == KILLED
     assert [path.name for path in sorted((run / "state").glob("step-*"))] == ["step-000000004", "step-000000008"]

@@ -59,7 +59,9 @@ def test_too_few_pairs_for_one_step_names_the_sizes() -> None:
 
 
 def test_derived_seeds_differ_by_stream_and_position() -> None:
-    seeds = {derive_seed(seed, stream, a, b) for seed in (0, 1) for stream in range(4) for a in range(3) for b in range(3)}
+    seeds = {
+        derive_seed(seed, stream, a, b) for seed in (0, 1) for stream in range(4) for a in range(3) for b in range(3)
+    }
     assert len(seeds) == 2 * 4 * 3 * 3
     assert derive_seed(3, 1, 5) == derive_seed(3, 1, 5)
     assert all(0 <= seed < 2**63 for seed in seeds)

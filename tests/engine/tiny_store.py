@@ -72,7 +72,12 @@ def write_store(folder: Path, num_train: int = 32, num_validate: int = 12, *, se
     names = (images_name(0), MANIFEST, REJECTS)
     files = {name: {"bytes": (folder / name).stat().st_size, "sha256": checksum(folder / name)} for name in names}
     preset = Preset.model_validate({"name": "tiny", "preprocess": {"size": SIZE}})
-    description = {"format": FORMAT, "preset": preset.model_dump(mode="json"), "files": files, "digest": store_digest(files)}
+    description = {
+        "format": FORMAT,
+        "preset": preset.model_dump(mode="json"),
+        "files": files,
+        "digest": store_digest(files),
+    }
     (folder / "store.yaml").write_text(yaml.safe_dump(description), encoding="utf-8")
     return folder
 

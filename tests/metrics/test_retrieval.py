@@ -90,6 +90,17 @@ def test_precision_counts_the_class_among_the_first_k_and_reads_ties_against_the
     assert retrieval.precision_at_k(scores, query, gallery, 100)[:2].tolist() == [0.5, 0.5]
 
 
+@given(st.integers(0, 2**32 - 1), st.sampled_from([1, 3, 10, 31]))
+@settings(max_examples=40, deadline=None)
+def test_precision_equals_sorting_with_the_class_last_among_ties(seed: int, k: int) -> None:
+    generator = np.random.default_rng(seed)
+    scores, relevant = generator.integers(0, 5, (6, 31)), generator.random(31) < 0.4
+    found = retrieval.precision_at_k(scores, [True] * 6, relevant, k)
+    for row, value in zip(scores, found, strict=True):
+        order = sorted(range(31), key=lambda item: (-row[item], relevant[item]))[:k]
+        assert value == pytest.approx(np.mean(relevant[order]))
+
+
 @pytest.mark.parametrize("k", [1, 2, 4, 9])
 def test_chance_equals_the_mean_over_all_orders(k: int) -> None:
     gallery = np.array([0, 0, 1, 2, 2, 2])

@@ -47,7 +47,7 @@ def make_rows(counts: dict[str, int], seed: int) -> tuple[list[Row], np.ndarray,
             side = ("right", "left")[generator.integers(2)]
             image, box = draw(generator, finding, side)
             normals = [NORMALS[j] for j in generator.permutation(3)[: generator.integers(0, 3)]]
-            sentences = () if i == count - 1 else tuple([FINDINGS[finding].format(side=side), *normals])
+            sentences = () if i == count - 1 else (FINDINGS[finding].format(side=side), *normals)
             mask = np.zeros((SIZE, SIZE), np.uint8)
             mask[int(box.y) : int(box.y + box.height), int(box.x) : int(box.x + box.width) - 1] = 255
             images.append(image)

@@ -57,7 +57,7 @@ def studies(root: Path, config: PreprocessConfig) -> Iterator[Study | Reject]:
         table.check_names(sources)
     pictures = Counter(_stem(source) for source, (_, is_dicom) in zip(sources, files, strict=True) if not is_dicom)
     for source, (path, is_dicom) in zip(sources, files, strict=True):
-        cells = (line.cells if (line := table.line_of_file(source)) else {}) if table else {}
+        cells = table.cells_of_file(source) if table else {}
         # a.png beside a.jpg: the extension keeps their ids apart
         own_id = "" if is_dicom else _stem(source) if pictures[_stem(source)] == 1 else source
         study_id = "" if is_dicom else cells.get("study_id", own_id)
@@ -70,37 +70,51 @@ def studies(root: Path, config: PreprocessConfig) -> Iterator[Study | Reject]:
 
 
 def _list_files(root: Path) -> Iterator[Path | Reject]:
-    """Every file under `root`, sorted by path; a Reject for a link that is not followed."""
-    real_root = root.resolve()
-    found: list[Path] = []
+    """Every file under `root`, sorted by path; a Reject for what is no file or cannot be followed."""
+    entries: dict[str, Path | Reject] = {}
     links: list[Path] = []
-    for folder, folders, names in os.walk(root):
+
+    def note_closed_folder(error: OSError) -> None:
+        source = _source(Path(error.filename), root)
+        entries[source] = Reject(source, "file_unreadable", "The folder cannot be opened; check its permissions.")
+
+    for folder, folders, names in os.walk(root, onerror=note_closed_folder):
         folders[:] = [name for name in folders if not _is_hidden(name)]
-        here = Path(folder)
-        links += [here / name for name in folders if (here / name).is_symlink()]
-        for name in names:
-            if not _is_hidden(name):
-                (links if (here / name).is_symlink() else found).append(here / name)
-    seen = {path.resolve() for path in found}
-    entries: list[tuple[str, Path | Reject]] = [(_source(path, root), path) for path in found]
+        links += [path for name in folders if (path := Path(folder, name)).is_symlink()]
+        for path in (Path(folder, name) for name in names if not _is_hidden(name)):
+            if path.is_symlink():
+                links.append(path)
+                continue
+            source = _source(path, root)
+            # To open a pipe would wait for a writer.
+            entries[source] = path if path.is_file() else Reject(source, "file_unknown", "This is not a regular file.")
+    seen = {str(path.relative_to(root)) for path in entries.values() if isinstance(path, Path)}
+    entries |= _follow_links(root, links, seen)
+    for source in sorted(entries):
+        yield entries[source]
+
+
+def _follow_links(root: Path, links: list[Path], seen: set[str]) -> dict[str, Path | Reject]:
+    """Links to files inside `root` whose path under it is not in `seen`, and a Reject for each that leads away."""
+    real_root = Path(os.path.realpath(root))
+    entries: dict[str, Path | Reject] = {}
     for link in sorted(links):
-        target = link.resolve()
-        source = _source(link, root)
+        # realpath, unlike resolve, does not raise on links that go in a circle.
+        target, source = Path(os.path.realpath(link)), _source(link, root)
         if not target.is_relative_to(real_root):
-            entries.append(
-                (source, Reject(source, "link_leaves_root", "The link leads out of the folder and is not followed."))
+            entries[source] = Reject(
+                source, "link_leaves_root", "The link leads out of the folder and is not followed."
             )
         elif not target.exists():
-            entries.append((source, Reject(source, "link_broken", "The link leads to nothing.")))
-        elif target.is_file() and target not in seen:
-            seen.add(target)
-            entries.append((source, link))
-    for _, entry in sorted(entries, key=lambda pair: pair[0]):
-        yield entry
+            entries[source] = Reject(source, "link_broken", "The link leads to nothing.")
+        elif target.is_file() and (name := str(target.relative_to(real_root))) not in seen:
+            seen.add(name)
+            entries[source] = link
+    return entries
 
 
 def _classify(path: Path, root: Path) -> str | Reject | None:
-    """ "dicom", "picture", None for a file that lies beside images, or why it is refused.
+    """What a file is: "dicom", "picture", None if it merely lies beside images, or why it is refused.
 
     The ending decides where it is known, so that a web page saved as .dcm goes on to the decoder, which says what
     is wrong with it; the content decides for all other names, such as a UID.
@@ -134,7 +148,9 @@ def _is_hidden(name: str) -> bool:
 
 
 def _source(path: Path, root: Path) -> str:
-    return path.relative_to(root).as_posix()
+    """The path under `root` with "/", bytes that are no UTF-8 written as \\xff, as the store writes them."""
+    name = path.relative_to(root).as_posix()
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def _stem(source: str) -> str:

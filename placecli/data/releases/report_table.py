@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final
@@ -54,13 +54,14 @@ class ReportLine:
 class ReportTable:
     """Lines by file, study and accession; remembers which were found.
 
-    `num_empty` counts lines without text, `num_duplicates` lines that repeat the text of another.
+    `num_empty` counts lines without text, `num_duplicates` lines that repeat the text of another. Raises PlaceError
+    if two lines have different texts for one file, or for one study or accession without naming a file.
     """
 
     def __init__(self, path: Path, lines: Iterable[ReportLine]) -> None:
         self._path = path
         self._lines = tuple(lines)
-        self._by_file = self._index_by_file()
+        self._by_name = self._index_by_name()
         self._by_key = {key: self._index_by(key) for key in KEYS[1:]}
         self._found: set[int] = set()
         texts = [tuple(sorted(line.sections.items())) for line in self._lines if line.sections]
@@ -74,25 +75,19 @@ class ReportTable:
         """Sections of the report of an image, with the other cells of its line (ReportLine.contents), or None.
 
         `source` is the path under the root, with "/". The file decides before the study, the study before the
-        accession number. Raises PlaceError if two lines with different texts fit.
+        accession number. Raises PlaceError if two lines with different texts name the file; check_names does so
+        for all files beforehand.
         """
-        line = self.line_of_file(source)
-        if line is None and study_id:
-            line = self._one("study_id", study_id)
-        if line is None and accession:
-            line = self._one("accession", accession)
-        if line is None:
-            return None
-        self._found.add(line.number)
-        return line.contents()
+        lines = self._lines_of_file(source)
+        lines = lines or self._by_key["study_id"].get(study_id, [])
+        lines = lines or self._by_key["accession"].get(accession, [])
+        self._found.update(line.number for line in lines)
+        return lines[0].contents() if lines else None
 
-    def line_of_file(self, source: str) -> ReportLine | None:
-        """The line whose file is `source`: its whole path, its end, or its name with or without the extension."""
-        wanted = PurePosixPath(source)
-        candidates = [*self._by_file.get(wanted.name, ()), *self._by_file.get(wanted.stem, ())]
-        exact = [line for line in candidates if _normalize(line.cells["file"]) == wanted]
-        fitting = exact or [line for line in candidates if _names(_normalize(line.cells["file"]), wanted)]
-        return self._agreed(fitting, "file")
+    def cells_of_file(self, source: str) -> Mapping[str, str]:
+        """Non-empty cells by meaning of the line that names that file; {} if none does. Does not count as found."""
+        lines = self._lines_of_file(source)
+        return lines[0].cells if lines else {}
 
     def unused(self) -> tuple[Reject, ...]:
         """One Reject `report_unused` for each line that `find` never gave; its source names the line, not a patient."""
@@ -101,32 +96,31 @@ class ReportTable:
         return tuple(Reject(f"{self._path.name}:{line.number}", "report_unused", message) for line in left)
 
     def check_names(self, sources: Iterable[str]) -> None:
-        """Raises PlaceError if one line fits several files only because it gives a bare name that they share."""
+        """Raises PlaceError if a file fits several lines, or a line that gives a bare name fits several files."""
         first: dict[int, str] = {}
         for source in sources:
-            line = self.line_of_file(source)
-            if line is None:
-                continue
-            if line.number in first:
-                raise PlaceError(
-                    f"{self._path}, line {line.number}: its file name fits {first[line.number]} and {source}; "
-                    "write the path under the root"
-                )
-            first[line.number] = source
+            for line in self._lines_of_file(source):
+                if line.number in first:
+                    raise PlaceError(
+                        f"{self._path}, line {line.number}: its file name fits {first[line.number]} and {source}; "
+                        "write the path under the root"
+                    )
+                first[line.number] = source
 
-    def _one(self, key: str, value: str) -> ReportLine | None:
-        return self._agreed(self._by_key[key].get(value, ()), key)
+    def _lines_of_file(self, source: str) -> list[ReportLine]:
+        wanted = PurePosixPath(source)
+        candidates = [line for name in {wanted.name, wanted.stem} for line in self._by_name.get(name, ())]
+        exact = [line for line in candidates if _normalize(line.cells["file"]) == wanted]
+        fitting = exact or [line for line in candidates if _names(_normalize(line.cells["file"]), wanted)]
+        return self._check_agreement(sorted(fitting, key=lambda line: line.number), "file")
 
-    def _agreed(self, lines: Iterable[ReportLine], key: str) -> ReportLine | None:
-        lines = sorted(lines, key=lambda line: line.number)
-        if lines and any(line.sections != lines[0].sections for line in lines):
+    def _check_agreement(self, lines: list[ReportLine], key: str) -> list[ReportLine]:
+        if _disagree(lines):
             numbers = " and ".join(str(line.number) for line in lines)
             raise PlaceError(f"{self._path}, lines {numbers}: one {key} with different reports; keep one of them")
-        for line in lines:
-            self._found.add(line.number)
-        return lines[0] if lines else None
+        return lines
 
-    def _index_by_file(self) -> dict[str, list[ReportLine]]:
+    def _index_by_name(self) -> dict[str, list[ReportLine]]:
         index: dict[str, list[ReportLine]] = defaultdict(list)
         by_path: dict[PurePosixPath, list[ReportLine]] = defaultdict(list)
         for line in self._lines:
@@ -134,19 +128,20 @@ class ReportTable:
                 path = _normalize(line.cells["file"])
                 index[path.name].append(line)
                 by_path[path].append(line)
-        self._found = set()
         for lines in by_path.values():
-            self._agreed(lines, "file")
+            self._check_agreement(lines, "file")
         return index
 
     def _index_by(self, key: str) -> dict[str, list[ReportLine]]:
-        """Lines by that key. Lines of one study may differ in text only where each names its own file."""
-        index: dict[str, list[ReportLine]] = defaultdict(list)
+        """Lines by that key. Where lines that name a file each have their own text, the key alone tells nothing."""
+        groups: dict[str, list[ReportLine]] = defaultdict(list)
         for line in self._lines:
             if key in line.cells:
-                index[line.cells[key]].append(line)
-        for lines in index.values():
-            self._agreed([line for line in lines if "file" not in line.cells], key)
+                groups[line.cells[key]].append(line)
+        index = {}
+        for value, lines in groups.items():
+            nameless = self._check_agreement([line for line in lines if "file" not in line.cells], key)
+            index[value] = nameless if _disagree(lines) else lines
         return index
 
 
@@ -235,6 +230,10 @@ def _json_rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
             if not isinstance(row, dict):
                 raise PlaceError(f"{path}, line {number}: not a JSON object; write one object a line")
             yield number, {name: str(value) for name, value in row.items() if isinstance(value, str | int)}
+
+
+def _disagree(lines: Sequence[ReportLine]) -> bool:
+    return any(line.sections != lines[0].sections for line in lines)
 
 
 def _fold(name: str) -> str:

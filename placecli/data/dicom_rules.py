@@ -13,7 +13,7 @@ RADIOGRAPHY: Final = frozenset({"CR", "DX", "DR", "RG"})
 
 _CHEST = re.compile(
     "CHEST|THORA[XC]|TORAX|TORACE|TORAC|CHST|PECHO|POUMON|LUNG|PULM|BRUST|KLATK|MEDIASTIN|BORST|CXR|GOGUS"
-    "|胸|흉부|ГРУД|ОГК"  # noqa: RUF001
+    "|胸|흉부|ГРУД|ОГК"
 )
 _NO_BODY_PART: Final = frozenset({"", "UNKNOWN", "OTHER", "NONE", "DEFAULT", "UNDEFINED", "NA", "N A", "WHOLEBODY"})
 _OTHER_PART = re.compile(

@@ -140,7 +140,7 @@ def _from_header(header: Header, modality: _Rescale | _Lookup, found: Range) -> 
         if lookup is not None:
             # The descriptor's bits are often wrong; the largest entry shows how many are used.
             scale = (1 << max(1, int(lookup.entries.max()).bit_length())) - 1
-            return _table(lambda stored: lookup(modality(stored)) / scale, found)
+            return _table(lambda stored, lookup=lookup, scale=scale: lookup(modality(stored)) / scale, found)
         header.flags.add("lut_invalid")
     window = _read_window(header)
     if window is None:

@@ -183,17 +183,17 @@ def _refuse_early(
     planned: Sequence[PlannedImage], config: PreprocessConfig, rejects: list[Reject]
 ) -> Iterator[PlannedImage]:
     """The images worth a worker; the others go to `rejects`."""
-    seen: set[str] = set()
+    seen: set[tuple[str, str]] = set()
     for image in planned:
         code = ""
-        if image.image_id and image.image_id in seen:
+        if (image.source, image.image_id) in seen:
             code = "duplicate_image"
         elif image.num_bytes < 0:
             code = "file_missing"
         if code:
             rejects.append(Reject(image.source, code, REASONS[code]))
             continue
-        seen.add(image.image_id)
+        seen.add((image.source, image.image_id))
         try:
             if image.view:
                 check_view(image.view, config)

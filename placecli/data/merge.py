@@ -6,7 +6,7 @@ import json
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,17 +44,23 @@ class Tally:
         self._text_of_study: dict[str, str] = {}
         self._splits = OneSplitPerPatient()
         self._patients: dict[str, str] = {}
-        self._pixels: dict[str, str] = {}
-        self._num_same_pixels = self._num_same_pixels_across = 0
-        self._image_ids: set[str] = set()
+        self._split_of_pixels: dict[str, str] = {}
+        self._num_same_pixels_across = 0
+        self._pixels_of_image: dict[str, str] = {}
         self.used_reports: set[str] = set()
 
-    def accept(self, row: Row, pixels: str, report: str) -> bool:
-        """Count the row; False (and a reject) when an earlier image has its id."""
-        if row.image_id in self._image_ids:
+    def accept(self, row: Row, pixels: str, report: str) -> Row | None:
+        """Count the row and return it. None (and a reject) when an earlier image has its id and its pixels.
+
+        Another picture under an id that is taken is kept: headers are copied more often than pictures. Its id
+        gets the start of its pixels' hash and it is flagged `image_id_repeated`.
+        """
+        if self._pixels_of_image.get(row.image_id, pixels) != pixels:
+            row = replace(row, image_id=f"{row.image_id}-{pixels[:8]}", flags=(*row.flags, "image_id_repeated"))
+        if row.image_id in self._pixels_of_image:
             self.refuse({"source": row.source, "code": "duplicate_image", "message": REASONS["duplicate_image"]})
-            return False
-        self._image_ids.add(row.image_id)
+            return None
+        self._pixels_of_image[row.image_id] = pixels
         self._splits.see(row.patient_id, row.split)
         self._patients.setdefault(row.patient_id, row.split)
         self._images[row.split] += 1
@@ -63,12 +69,11 @@ class Tally:
         self._split_of_study.setdefault(row.study_id, row.split)
         text = reports.text_key(row.sentences) if row.sentences else ""
         self._text_of_study[row.study_id] = self._text_of_study.get(row.study_id) or text
-        if self._pixels.setdefault(pixels, row.split) != row.split:
+        if self._split_of_pixels.setdefault(pixels, row.split) != row.split:
             self._num_same_pixels_across += 1
-        self._num_same_pixels += 1
         if report:
             self.used_reports.add(report)
-        return True
+        return row
 
     def refuse(self, reject: dict[str, str]) -> None:
         self.rejects.append(reject)
@@ -99,7 +104,7 @@ class Tally:
                 "distinct": len(texts),
                 "duplicate": texts.total() - len(texts),
             },
-            "same_pixels": self._num_same_pixels - len(self._pixels),
+            "same_pixels": self._images.total() - len(self._split_of_pixels),
             "same_pixels_across_splits": self._num_same_pixels_across,
         }
 
@@ -163,8 +168,8 @@ def _rows(out: Path, num_parts: int, tally: Tally, files: dict[str, dict[str, An
             if "reject" in entry:
                 tally.refuse(entry["reject"])
                 continue
-            row = to_row(entry["row"])
-            if tally.accept(row, entry["pixels"], entry["report"]):
+            row = tally.accept(to_row(entry["row"]), entry["pixels"], entry["report"])
+            if row is not None:
                 yield row
 
 

@@ -62,7 +62,8 @@ def make_frame(
 def _spline_basis(per_segment: int) -> npt.NDArray[np.float64]:
     t = np.arange(per_segment)[:, None] / per_segment
     return np.asarray(
-        0.5 * np.concatenate([-(t**3) + 2 * t**2 - t, 3 * t**3 - 5 * t**2 + 2, -3 * t**3 + 4 * t**2 + t, t**3 - t**2], 1)
+        0.5
+        * np.concatenate([-(t**3) + 2 * t**2 - t, 3 * t**3 - 5 * t**2 + 2, -3 * t**3 + 4 * t**2 + t, t**3 - t**2], 1)
     )
 
 
@@ -100,9 +101,7 @@ def stroke(canvas: Mask, frame: Frame, curve: Points, width_cm: float, thickness
     cv2.polylines(canvas, line, False, (value,), max(1, round(width)), cv2.LINE_AA, _SHIFT)
 
 
-def strokes(
-    canvas: Mask, frame: Frame, starts: Points, ends: Points, widths_cm: Points, thickness_cm: Points
-) -> None:
+def strokes(canvas: Mask, frame: Frame, starts: Points, ends: Points, widths_cm: Points, thickness_cm: Points) -> None:
     """Paint separate lines `starts` -> `ends` [n, 2], each of its own width and thickness [n], in order."""
     widths = widths_cm * frame.pixels_per_cm
     values = np.rint(np.minimum(255.0, thickness_cm * UNITS_PER_CM * np.minimum(1.0, widths))).astype(int).tolist()

@@ -74,5 +74,7 @@ def _draw_tube(canvas: Mask, tissue: Tissue, condition: Condition) -> None:
         stroke(canvas, tissue.frame, tube + np.array([offset, 0.0]), 0.2, opaque)
     # A feeding tube goes with it, past the diaphragm into the stomach.
     _, top, _ = tissue.thorax.dome(1)
-    gullet = np.array([(0.8, -9.5), (0.9, -2.0), (0.6, 5.0), (1.2, 12.0), (1.6, top - 1.0), (3.4, top + 2.6), (5.6, top + 3.4)])
+    gullet = np.array(
+        [(0.8, -9.5), (0.9, -2.0), (0.6, 5.0), (1.2, 12.0), (1.6, top - 1.0), (3.4, top + 2.6), (5.6, top + 3.4)]
+    )
     stroke(canvas, tissue.frame, spline(_shifted(tissue, gullet, -2.0)), 0.32, 2.8)

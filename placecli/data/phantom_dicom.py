@@ -98,7 +98,9 @@ def _uid(*parts: str) -> UID:
 def _header(study: PhantomStudy, image_id: str, encoding: Encoding) -> FileDataset:
     is_digital = study.pose.view == "PA"
     meta = FileMetaDataset()
-    meta.MediaStorageSOPClassUID = DigitalXRayImageStorageForPresentation if is_digital else ComputedRadiographyImageStorage
+    meta.MediaStorageSOPClassUID = (
+        DigitalXRayImageStorageForPresentation if is_digital else ComputedRadiographyImageStorage
+    )
     meta.MediaStorageSOPInstanceUID = _uid(str(study.seed), image_id)
     meta.TransferSyntaxUID = encoding.syntax
     meta.ImplementationClassUID = IMPLEMENTATION
@@ -156,7 +158,9 @@ def _compress(stored: npt.NDArray[np.uint16], syntax: UID) -> bytes:
         case UID() if syntax == JPEGLosslessSV1:
             return bytes(imagecodecs.ljpeg_encode(stored, bitspersample=12))
         case UID() if syntax == JPEG2000Lossless:
-            return bytes(imagecodecs.jpeg2k_encode(stored, level=0, reversible=True, codecformat="j2k", bitspersample=12))
+            return bytes(
+                imagecodecs.jpeg2k_encode(stored, level=0, reversible=True, codecformat="j2k", bitspersample=12)
+            )
         case UID() if syntax == JPEGLSLossless:
             return bytes(imagecodecs.jpegls_encode(stored))
         case _:

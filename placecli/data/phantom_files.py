@@ -56,9 +56,7 @@ def write_phantoms(
         raise PlaceError(f"phantoms: {root} cannot be written ({error.strerror}); name another folder") from None
 
 
-def _results(
-    root: Path, num_patients: int, seed: int, spans: list[range], workers: int | None
-) -> Iterator[list[str]]:
+def _results(root: Path, num_patients: int, seed: int, spans: list[range], workers: int | None) -> Iterator[list[str]]:
     count = min(workers or len(os.sched_getaffinity(0)), len(spans))
     work = partial(_write_span, root, num_patients, seed)
     if count <= 1:

@@ -127,11 +127,11 @@ def _place(rng: np.random.Generator, labels: set[str]) -> list[Condition]:
         if label not in labels:
             continue
         side = "right" if rng.random() < 0.52 else "left"
-        if label == EFFUSION and rng.random() < (0.55 if EDEMA in labels or CARDIOMEGALY in labels else 0.15):
-            placed += [_condition(rng, label, "right"), _condition(rng, label, "left")]
-        elif label == ATELECTASIS and rng.random() < 0.3:
-            placed += [_condition(rng, label, "right"), _condition(rng, label, "left")]
-        elif label == CONSOLIDATION and rng.random() < 0.2:
+        if (
+            (label == EFFUSION and rng.random() < (0.55 if EDEMA in labels or CARDIOMEGALY in labels else 0.15))
+            or (label == ATELECTASIS and rng.random() < 0.3)
+            or (label == CONSOLIDATION and rng.random() < 0.2)
+        ):
             placed += [_condition(rng, label, "right"), _condition(rng, label, "left")]
         elif label == DEVICE and rng.random() < 0.25:
             placed += [_device(rng, CENTRAL_LINE, side), _device(rng, TUBE, side)]
@@ -194,7 +194,9 @@ def _settle(rng: np.random.Generator, conditions: Sequence[Condition]) -> tuple[
         if condition.label in (NODULE, MASS, CONSOLIDATION):
             zone = _zone(condition)
             while (condition.side, zone) in taken:
-                condition = replace(condition, side=str(rng.choice(["left", "right"])), site=_other_site(rng, condition))
+                condition = replace(
+                    condition, side=str(rng.choice(["left", "right"])), site=_other_site(rng, condition)
+                )
                 zone = _zone(condition)
             taken.add((condition.side, zone))
         apart.append(condition)

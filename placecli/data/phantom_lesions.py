@@ -71,7 +71,10 @@ def draw_consolidation(tissue: Tissue, condition: Condition) -> Mask:
     frame, rng = tissue.frame, np.random.default_rng(condition.seed)
     x, y = LOBE_CENTRES[condition.side, condition.site]
     radius = 2.7 + 2.3 * condition.severity
-    centre = (x + rng.normal(0, 0.5) + tissue.thorax.shift, y + rng.normal(0, 0.6) - 0.5 * tissue.thorax.pose.inspiration)
+    centre = (
+        x + rng.normal(0, 0.5) + tissue.thorax.shift,
+        y + rng.normal(0, 0.6) - 0.5 * tissue.thorax.pose.inspiration,
+    )
     r = ellipse_radius(frame, centre, (radius * rng.uniform(0.95, 1.15), radius), rng.uniform(-40, 40))
     rough = r + 0.14 * smooth_noise(rng, frame, 1.2) + 0.06 * smooth_noise(rng, frame, 0.45)
     fraction = (0.5 + 0.35 * condition.severity) * ramp(rough, 1.2, 0.45)
@@ -160,7 +163,9 @@ def draw_pneumothorax(tissue: Tissue, condition: Condition) -> Mask:
     apex, base = 2.0 + 3.2 * s, (2.6 * s if s > 0.3 else 0.0)
     width = np.float32(base) + np.float32(apex - base) * ramp(frame.y, 12.0 + 6.0 * s, -1.0)
     outside = ramp(width - tissue.organs.wall_depth, -0.08, 0.08) * tissue.on_side(side) * (1.0 - tissue.organs.below)
-    edge = np.exp(-(((tissue.organs.wall_depth - width) / np.float32(0.13)) ** 2)) * tissue.on_side(side) * (width > 0.5)
+    edge = (
+        np.exp(-(((tissue.organs.wall_depth - width) / np.float32(0.13)) ** 2)) * tissue.on_side(side) * (width > 0.5)
+    )
     tissue.density *= 1.0 + np.float32(0.35 * s) * tissue.on_side(side)
     tissue.density *= 1.0 - outside
     tissue.vessels *= 1.0 - outside

@@ -165,7 +165,9 @@ def _gas(frame: Frame, thorax: Thorax) -> Array:
     centre = (x - 1.4, top + 2.0 + size)
     r = ellipse_radius(frame, centre, (2.9 * size, 1.7 * size), -8)
     # Fluid stands level below the bubble, so its lower edge is cut off.
-    total = np.float32(4.5 * size) * np.sqrt(np.maximum(0.0, 1.0 - r * r)) * ramp(frame.y, centre[1] + 0.9, centre[1] + 0.5)
+    total = (
+        np.float32(4.5 * size) * np.sqrt(np.maximum(0.0, 1.0 - r * r)) * ramp(frame.y, centre[1] + 0.9, centre[1] + 0.5)
+    )
     canvas = blank(frame)
     for _ in range(int(rng.integers(2, 8))):
         spot = np.array([rng.uniform(-11.0, 11.0), rng.uniform(25.0, 33.0)])
@@ -200,7 +202,7 @@ def make_organs(frame: Frame, thorax: Thorax) -> Organs:
     column = np.abs(frame.x - spine_column(frame, thorax)) * np.float32(1 / 3.2)
     filled = filled + np.float32(4.5) * np.sqrt(np.maximum(0.0, 1.0 - column * column))
     below = below_diaphragm(frame, thorax)
-    x, top, _ = thorax.dome(1)
+    _, top, _ = thorax.dome(1)
     recess = np.float32(0.2) * ramp(frame.y, top + 6.0, top - 2.0)
     air = np.maximum(0.0, cavity - filled) * (1.0 - below * (1.0 - recess))
     airways = blank(frame)

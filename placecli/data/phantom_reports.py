@@ -127,9 +127,7 @@ def _denials(
     return chosen
 
 
-def _impression(
-    rng: np.random.Generator, conditions: Sequence[Condition], facts: frozenset[str]
-) -> list[Statement]:
+def _impression(rng: np.random.Generator, conditions: Sequence[Condition], facts: frozenset[str]) -> list[Statement]:
     groups = _groups(conditions)
     acute = frozenset(wording.ACUTE)
     if not groups:
@@ -167,6 +165,8 @@ def _layout(
         if name in ("FINDINGS", "IMPRESSION"):
             lines += [f" {name}: ", " "]
             heading = " "
-        lines += textwrap.wrap(content, LINE_WIDTH, initial_indent=heading, subsequent_indent=" ", break_on_hyphens=False)
+        lines += textwrap.wrap(
+            content, LINE_WIDTH, initial_indent=heading, subsequent_indent=" ", break_on_hyphens=False
+        )
         lines.append(" ")
     return "\n".join(lines).rstrip() + "\n"

@@ -73,7 +73,9 @@ def _draw_spine(canvas: Mask, frame: Frame, thorax: Thorax) -> None:
         x, x2 = thorax.spine_x(np.array([y - 0.5, y + 0.5]))
         half, tall = 1.45 + 0.65 * grow, 0.86 + 0.1 * grow
         lean = (x2 - x) * 0.9
-        corners = np.array([(-half, -tall), (half, -tall), (half * 0.92, 0), (half, tall), (-half, tall), (-half * 0.92, 0)])
+        corners = np.array(
+            [(-half, -tall), (half, -tall), (half * 0.92, 0), (half, tall), (-half, tall), (-half * 0.92, 0)]
+        )
         corners[:, 1] += corners[:, 0] * -lean
         centre = np.array([(x + x2) / 2, y])
         fill(canvas, frame, centre + corners, int(26 * bone))
@@ -121,7 +123,9 @@ def _draw_shoulder(canvas: Mask, frame: Frame, thorax: Thorax, side: int) -> Non
 def _draw_clavicle(canvas: Mask, frame: Frame, thorax: Thorax, side: int) -> None:
     bone, build = thorax.anatomy.bone, thorax.anatomy.chest_width
     lift = -1.2 if thorax.pose.view == "AP" else 0.0
-    curve = mirrored([(1.7, 0.9), (5.2, -0.2 + lift * 0.5), (9.5, -1.5 + lift), (13.6, -2.1 + lift), (17.0, -1.5)], side)
+    curve = mirrored(
+        [(1.7, 0.9), (5.2, -0.2 + lift * 0.5), (9.5, -1.5 + lift), (13.6, -2.1 + lift), (17.0, -1.5)], side
+    )
     curve = spline(curve * np.array([build, 1.0])) + np.array([6.5 * thorax.pose.turn, 0.0])
     stroke(canvas, frame, curve[:6], 1.9, 1.1 * bone)
     stroke(canvas, frame, curve, 1.3, 1.25 * bone)

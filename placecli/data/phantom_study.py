@@ -187,7 +187,7 @@ def _facts(thorax: Thorax, conditions: Sequence[Condition]) -> frozenset[str]:
     """What else the image shows and a report may remark on."""
     anatomy, pose = thorax.anatomy, thorax.pose
     labels = {condition.label for condition in conditions}
-    facts = {pose.view}
+    facts: set[str] = {pose.view}
     if pose.inspiration > 2.0 and kinds.HYPERINFLATION not in labels:
         facts.add("low volumes")
     if abs(pose.turn) > 0.1:

@@ -176,7 +176,10 @@ DOUBTED: Final[Wordings] = {
         "Possible consolidation in the {side} {site}.",
         "Faint {side} {site} opacity, pneumonia cannot be excluded.",
     ),
-    kinds.ATELECTASIS: ("Probable minimal {side} basilar atelectasis.", "Streaky {side} base opacity, likely atelectasis."),
+    kinds.ATELECTASIS: (
+        "Probable minimal {side} basilar atelectasis.",
+        "Streaky {side} base opacity, likely atelectasis.",
+    ),
     kinds.PNEUMOTHORAX: ("Possible tiny {side} apical pneumothorax.", "A small {side} pneumothorax is suspected."),
     kinds.EDEMA: ("Possible mild pulmonary edema.", "Mild vascular congestion, early edema cannot be excluded."),
     kinds.HYPERINFLATION: ("The lungs appear mildly hyperinflated.", "Probable mild hyperinflation."),
@@ -187,8 +190,15 @@ DOUBTED: Final[Wordings] = {
 SUMMED: Final[Wordings] = {
     kinds.CARDIOMEGALY: ("{Grade} cardiomegaly.", "{Grade}ly enlarged heart."),
     kinds.EFFUSION: ("{Grade} {side} pleural effusion.", "{Side} pleural effusion, {grade}."),
-    f"{kinds.EFFUSION} bilateral": ("Bilateral pleural effusions.", "Right {grade} and left {other} pleural effusions."),
-    kinds.CONSOLIDATION: ("{Side} {site} consolidation.", "{Side} {site} pneumonia.", "Pneumonia in the {side} {site}."),
+    f"{kinds.EFFUSION} bilateral": (
+        "Bilateral pleural effusions.",
+        "Right {grade} and left {other} pleural effusions.",
+    ),
+    kinds.CONSOLIDATION: (
+        "{Side} {site} consolidation.",
+        "{Side} {site} pneumonia.",
+        "Pneumonia in the {side} {site}.",
+    ),
     kinds.ATELECTASIS: ("{Side} basilar atelectasis.", "{Grade} atelectasis at the {side} base."),
     f"{kinds.ATELECTASIS} bilateral": ("Bibasilar atelectasis.", "Atelectasis at both lung bases."),
     kinds.PNEUMOTHORAX: ("{Grade} {side} pneumothorax.", "{Side} pneumothorax, {grade}."),
@@ -254,9 +264,18 @@ NOTED: Final[Wordings] = {
     "low volumes": ("Lung volumes are low.", "Low lung volumes.", "Shallow inspiration.", "Poor inspiratory effort."),
     "rotated left": ("The patient is rotated to the left.", "Rotation to the left.", "Leftward patient rotation."),
     "rotated right": ("The patient is rotated to the right.", "Rotation to the right.", "Rightward patient rotation."),
-    "tortuous aorta": ("The aorta is tortuous.", "Tortuous aorta.", "Prominent aortic knob.", "Unfolded thoracic aorta."),
+    "tortuous aorta": (
+        "The aorta is tortuous.",
+        "Tortuous aorta.",
+        "Prominent aortic knob.",
+        "Unfolded thoracic aorta.",
+    ),
     "large habitus": ("Image quality is limited by body habitus.", "Large body habitus.", "Overlying soft tissues."),
-    "breast shadows": ("Breast shadows overlie the lung bases.", "Prominent breast shadows.", "Overlying breast tissue."),
+    "breast shadows": (
+        "Breast shadows overlie the lung bases.",
+        "Prominent breast shadows.",
+        "Overlying breast tissue.",
+    ),
 }
 """Remarks on what is no finding, said only where true."""
 

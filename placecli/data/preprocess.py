@@ -203,9 +203,9 @@ def _counted(outcomes: Iterable[Outcome], done: int, total: int, progress: Progr
     if progress:
         progress(done, total)
     for number, outcome in enumerate(outcomes, start=done + 1):
-        yield outcome
         if progress:
             progress(number, total)
+        yield outcome
 
 
 def _finished_counts(job: Job) -> Mapping[str, Any]:

@@ -31,9 +31,7 @@ def as_uint16(rows: NDArray[Any], place: slice) -> NDArray[np.uint16]:
     return rows.astype(np.uint16, copy=False)
 
 
-def reduce_area(
-    values: NDArray[Any], width: int, height: int, prepare: Prepare = as_uint16
-) -> NDArray[np.float32]:
+def reduce_area(values: NDArray[Any], width: int, height: int, prepare: Prepare = as_uint16) -> NDArray[np.float32]:
     """Area average of `prepare(values)`, [h, w] -> float32 [height, width]; a side that grows is interpolated."""
     rows, columns = values.shape
     down, across = _num_halvings(rows, height), _num_halvings(columns, width)
@@ -52,9 +50,9 @@ def resize_float(image: NDArray[np.float32], width: int, height: int) -> NDArray
     rows, columns = image.shape
     smaller = min(columns, width), min(rows, height)
     if smaller != (columns, rows):
-        image = cv2.resize(image, smaller, interpolation=cv2.INTER_AREA)
+        image = np.asarray(cv2.resize(image, smaller, interpolation=cv2.INTER_AREA), dtype=np.float32)
     if smaller != (width, height):
-        image = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
+        image = np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR), dtype=np.float32)
     return image
 
 

@@ -73,12 +73,13 @@ def apply(images: Tensor, size: int, augmentation: Augmentation) -> Tensor:
     """uint8 [B, 1, S, S] -> float32 [B, 1, size, size] in [-1, 1], augmented; padding stays -1."""
     device = images.device
     reduced = _reduce(images, size)
-    grid = F.affine_grid(_inverse_affine(augmentation).to(device), [len(images), 1, size, size], align_corners=False)
-    x = F.grid_sample(reduced, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+    x = F.grid_sample(
+        reduced, _places(augmentation, size, device), mode="bilinear", padding_mode="zeros", align_corners=False
+    )
     # Zeros are padding or collimator: they must look the same as in an image that is not augmented.
     is_image = x > 0
     gamma, contrast, brightness = (_column(value, device) for value in _intensity(augmentation))
-    x = (x.clamp_min(1e-6).pow(gamma) - 0.5) * contrast + (0.5 + brightness)
+    x = (torch.exp(x.clamp_min(1e-6).log() * gamma) - 0.5) * contrast + (0.5 + brightness)
     x = (x + _noise(augmentation, size, device)).clamp(0, 1)
     return torch.where(is_image, x, 0) * 2 - 1
 
@@ -105,13 +106,17 @@ def _reduce(images: Tensor, size: int) -> Tensor:
     return F.avg_pool2d(x, factor) if factor > 1 else x
 
 
-def _inverse_affine(augmentation: Augmentation) -> Tensor:
-    """[B, 2, 3]: where each output position lies in the input, in the coordinates of affine_grid (-1 .. 1)."""
-    cosine, sine = augmentation.rotation.cos() / augmentation.scale, augmentation.rotation.sin() / augmentation.scale
-    shift_x, shift_y = 2 * augmentation.shift_x, 2 * augmentation.shift_y
-    top = torch.stack([cosine, sine, -(cosine * shift_x + sine * shift_y)], 1)
-    bottom = torch.stack([-sine, cosine, sine * shift_x - cosine * shift_y], 1)
-    return torch.stack([top, bottom], 1)
+def _places(augmentation: Augmentation, size: int, device: torch.device) -> Tensor:
+    """[B, size, size, 2]: where each output pixel lies in the input, (x, y) from -1 to 1; undoes scale, turn, shift.
+
+    Written out, because torch's affine_grid spends more time than the sampling itself on a CPU.
+    """
+    scale, rotation = augmentation.scale.to(device), augmentation.rotation.to(device)
+    cosine, sine = (rotation.cos() / scale).view(-1, 1, 1), (rotation.sin() / scale).view(-1, 1, 1)
+    centres = (torch.arange(size, device=device) * 2 + 1) / size - 1
+    x = centres.view(1, 1, -1) - 2 * augmentation.shift_x.to(device).view(-1, 1, 1)
+    y = centres.view(1, -1, 1) - 2 * augmentation.shift_y.to(device).view(-1, 1, 1)
+    return torch.stack([cosine * x + sine * y, cosine * y - sine * x], 3)
 
 
 def _intensity(augmentation: Augmentation) -> tuple[Tensor, Tensor, Tensor]:

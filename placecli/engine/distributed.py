@@ -76,7 +76,7 @@ def find_launch(environment: Mapping[str, str]) -> Launch:
             rank=int(environment["SLURM_PROCID"]),
             world_size=int(environment["SLURM_STEP_NUM_TASKS"]),
             local_rank=int(environment.get("SLURM_LOCALID", "0")),
-            local_world_size=int((re.match(r"\d+", per_node) or re.match("1", "1"))[0]),  # type: ignore[index]
+            local_world_size=int(re.split(r"\D", per_node)[0] or 1),
             address=environment.get("MASTER_ADDR", first_host(nodes)),
             port=int(environment.get("MASTER_PORT", str(20000 + int(environment.get("SLURM_JOB_ID", "0")) % 20000))),
         )

@@ -34,7 +34,9 @@ def info_nce(logits: Tensor, target: Tensor, excluded: Tensor | None = None) -> 
 
 def soft_info_nce(logits: Tensor, target: Tensor, likeness: Tensor, temperature: float, share: float) -> Tensor:
     """Cross entropy by row [R] against (1 - share) one-hot(target) + share softmax(likeness / temperature), [R, C]."""
-    goal = (1 - share) * F.one_hot(target, logits.shape[1]).to(logits.dtype) + share * (likeness / temperature).softmax(dim=1)
+    goal = (1 - share) * F.one_hot(target, logits.shape[1]).to(logits.dtype) + share * (likeness / temperature).softmax(
+        dim=1
+    )
     return -(goal * logits.log_softmax(dim=1)).sum(dim=1)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from placecli.config import Preset
 from placecli.data import images
 from placecli.data.phantom import make_study
+from placecli.data.phantom_files import ANNOTATIONS
 from placecli.data.reports import normalize_sentence
 from placecli.data.store import Store
 from placecli.engine.checkpoint import LoadedRun
@@ -97,7 +99,19 @@ class DemoGallery:
             textual = prompts[case.label].positive
             heat = label_maps(textual, vectors.observations[0], seen.attention[0], seen.grid, temperature)
             sentence = prompts_of(case.label, self.config.evaluate.prompts).positive[0]
-            yield draw_panel(case, heat, sentence, picture, content)
+            yield draw_panel(case, heat, sentence, picture, self._planted(row, case.label), content)
+
+    def _planted(self, row: Row, label: str) -> NDArray[np.bool_]:
+        """bool [PICTURE_SIZE, PICTURE_SIZE]: the pixels that the findings of this label changed."""
+        root = self.root / "phantoms"
+        with (root / ANNOTATIONS).open(encoding="utf-8") as lines:
+            study = next(each for each in map(json.loads, lines) if each["study_id"] == row.study_id)
+        masks = [
+            images.read_mask(root / finding["mask"], PICTURE_SIZE)
+            for finding in study["findings"]
+            if finding["label"] == label
+        ]
+        return np.asarray(np.bitwise_or.reduce(masks) > 0)
 
 
 def choose_rows(rows: Sequence[Row], count: int) -> list[Row]:
@@ -134,20 +148,26 @@ def judge_sentences(row: Row, planted: frozenset[str], seed: int) -> tuple[Marke
 
 
 def draw_panel(
-    case: Case, heat: NDArray[np.float32], sentence: str, picture: NDArray[np.uint8], content: tuple[int, int, int, int]
+    case: Case,
+    heat: NDArray[np.float32],
+    sentence: str,
+    picture: NDArray[np.uint8],
+    planted: NDArray[np.bool_],
+    content: tuple[int, int, int, int],
 ) -> Panel:
-    """The planted region in outline, and the map in colour with its maximum marked, over the picture's content."""
+    """The planted region in outline, and the map in colour with its maximum marked, over the picture's content.
+
+    `picture` uint8 and `planted` bool [H, H] are in one frame that the map `heat` [rows, cols] covers.
+    """
     x0, y0, x1, y1 = content
-    region = resize_bilinear(case.region if case.mask is None else case.mask, picture.shape) > 0.5
-    full = resize_bilinear(heat, picture.shape)
     gray, nothing = picture[y0:y1, x0:x1], np.zeros((1, 1), np.float32)
+    full = resize_bilinear(heat, picture.shape)[y0:y1, x0:x1]
+    peak = find_peak(heat, picture.shape[0], content)
     return Panel(
         title=case.label,
         sentence=sentence,
-        planted=draw_overlay(gray, Overlay("", nothing, mask=region[y0:y1, x0:x1]), PANEL_SIZE),
-        heat=draw_overlay(
-            gray, Overlay("", full[y0:y1, x0:x1], box=find_peak(heat, picture.shape[0], content)), PANEL_SIZE
-        ),
+        planted=draw_overlay(gray, Overlay("", nothing, mask=planted[y0:y1, x0:x1]), PANEL_SIZE),
+        heat=draw_overlay(gray, Overlay("", full, box=peak), PANEL_SIZE),
         is_hit=pointing_game(heat, case.region),
     )
 

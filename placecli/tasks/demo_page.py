@@ -58,7 +58,7 @@ def make_page(
         comparisons=_comparisons(records),
         findings_note=(
             "Zero-shot: a sentence that states the finding is compared with one that denies it; labels serve only to"
-            " score the answer. Pointing game: how often the maximum of the heat-map lies inside the planted region."
+            " score the answer. Pointing game: how often the maximum of the heat-map lies in the finding's box."
         ),
         findings=_findings(records),
         training_note=(
@@ -69,7 +69,7 @@ def make_page(
         gallery_note=(
             "The first test patients with at least two findings, taken as they come. The model sees the image alone and"
             " searches the reports of the training patients, so the patient's own report is not among them. Each"
-            " heat-map is the model's answer to a sentence that states the finding, beside the region of that finding."
+            " heat-map is the model's answer to a sentence that states the finding; the square marks its maximum."
         ),
         patients=DemoGallery(root, store, load_model(root / "run", device), config).patients(),
         timings=tuple((stage, seconds, "") for stage, seconds in timings.items()),

@@ -24,6 +24,8 @@ Floats = NDArray[np.float64]
 CUTOFFS: Final = (1, 5, 10)
 _BLOCK: Final = 2_000_000
 """Scores held at once in each direction."""
+_KEPT: Final = 50_000_000
+"""Observation scores that are kept for both directions, 200 MB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,24 @@ class _Direction:
     precision: dict[tuple[int, str], Floats]
 
 
+class _Observed:
+    """Observation scores of a pool: computed once when the whole table may be kept, else when they are asked for."""
+
+    def __init__(self, run: LoadedRun, pool: Pool) -> None:
+        self._device, self._temperature = device_of(run), run.preset.pretrain.objective.match_temperature
+        self._pool = pool
+        is_small = len(pool.image_key) * len(pool.text_key) <= _KEPT
+        self._table = self._compute(slice(None), slice(None)) if is_small else None
+
+    def scores(self, images: slice, texts: slice) -> NDArray[np.float32]:
+        """float32 [images, texts]."""
+        return self._compute(images, texts) if self._table is None else self._table[images, texts]
+
+    def _compute(self, images: slice, texts: slice) -> NDArray[np.float32]:
+        observations, chosen = self._pool.images.observations[images], self._pool.texts.take(texts)
+        return observation_scores(observations, chosen.observations, chosen.mask, self._temperature, self._device)
+
+
 def evaluate_retrieval(
     run: LoadedRun,
     gallery: Gallery,
@@ -64,8 +84,9 @@ def evaluate_retrieval(
     rows = gallery.rows(pool.positions)
     carries = _classes({label: label_values(rows, label) == 1 for label in config.labels or gallery.store.labels()})
     carried = {label: _texts_with(values, pool) for label, values in carries.items()}
-    to_reports = _look(run, pool, config.score, (carries, carried), progress)
-    to_images = _look_back(run, pool, progress)
+    observed = _Observed(run, pool)
+    to_reports = _look(observed, pool, config.score, (carries, carried), progress)
+    to_images = _look_back(observed, pool, progress)
     metrics: dict[str, Measure] = {}
     for score in (config.score, *(each for each in SCORES if each != config.score)):
         suffixes = ("", f"_{score}") if score == config.score else (f"_{score}",)
@@ -114,7 +135,7 @@ def make_pool(gallery: Gallery, protocol: Protocol) -> Pool:
 
 
 def _look(
-    run: LoadedRun,
+    observed: _Observed,
     pool: Pool,
     chosen: Score,
     classes: tuple[dict[str, NDArray[np.bool_]], dict[str, NDArray[np.bool_]]],
@@ -127,9 +148,7 @@ def _look(
     num_images = len(pool.image_key)
     for part in _blocks(num_images, len(pool.text_key)):
         images = pool.images.take(part)
-        scores = _all_scores(
-            global_scores(images.embedding, pool.texts.embedding), _observation(run, images, pool.texts)
-        )
+        scores = _all_scores(global_scores(images.embedding, pool.texts.embedding), observed.scores(part, slice(None)))
         for score, table in scores.items():
             ranks[score].append(metric.ranks(table, pool.image_key[part], pool.text_key))
         for k, label in precision:
@@ -143,25 +162,20 @@ def _look(
     )
 
 
-def _look_back(run: LoadedRun, pool: Pool, progress: Progress | None) -> dict[Score, NDArray[np.int64]]:
+def _look_back(observed: _Observed, pool: Pool, progress: Progress | None) -> dict[Score, NDArray[np.int64]]:
     """Report -> image."""
     ranks: dict[Score, list[NDArray[np.int64]]] = {score: [] for score in SCORES}
     num_texts = len(pool.text_key)
     for part in _blocks(num_texts, len(pool.image_key)):
         texts = pool.texts.take(part)
         scores = _all_scores(
-            global_scores(texts.embedding, pool.images.embedding), _observation(run, pool.images, texts).T
+            global_scores(texts.embedding, pool.images.embedding), observed.scores(slice(None), part).T
         )
         for score, table in scores.items():
             ranks[score].append(metric.ranks(table, pool.text_key[part], pool.image_key))
         if progress is not None:
             progress("report to image", part.stop, num_texts)
     return {score: np.concatenate(parts) for score, parts in ranks.items()}
-
-
-def _observation(run: LoadedRun, images: ImageVectors, texts: TextVectors) -> NDArray[np.float32]:
-    temperature = run.preset.pretrain.objective.match_temperature
-    return observation_scores(images.observations, texts.observations, texts.mask, temperature, device_of(run))
 
 
 def _all_scores(of_global: NDArray[np.float32], of_observation: NDArray[np.float32]) -> dict[Score, Floats]:

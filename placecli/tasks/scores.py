@@ -5,7 +5,7 @@ M images, N texts, K visual observations, S sentence slots, d shared width.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from placecli.engine import place
 Score = Literal["global", "observation", "combined"]
 SCORES: tuple[Score, ...] = ("global", "observation", "combined")
 Floats = NDArray[np.float32]
+_IMAGES_AT_ONCE: Final = 512
 
 
 def global_scores(images: NDArray[Any], texts: NDArray[Any]) -> Floats:
@@ -33,11 +34,19 @@ def observation_scores(
     """PCMA's S^t, float32 [M, N]: the mean over a text's sentences of the cosine between each sentence and the visual
     observations that answer it. V-PORs [M, K, d], T-PORs [N, S, d], mask [N, S]. A text without sentences gets 0.
     """
-    with torch.inference_mode():
-        scores = place.observation_scores(
-            _tensor(observations, device), _tensor(textual, device), _tensor(mask, device, torch.bool), temperature
-        )
-    return _numpy(scores)
+    result = np.zeros((len(observations), len(textual)), np.float32)
+    counts = mask.sum(axis=1)
+    texts = np.flatnonzero(counts)
+    if not len(texts):
+        return result
+    # Most slots of most texts are empty: sentences are scored one by one, then averaged.
+    sentences = textual[mask]
+    starts = np.concatenate([[0], np.cumsum(counts[texts])])
+    for first in range(0, len(observations), _IMAGES_AT_ONCE):
+        part = slice(first, first + _IMAGES_AT_ONCE)
+        alone = _alone(observations[part], sentences, temperature, device)
+        result[part, texts] = np.add.reduceat(alone, starts[:-1], axis=1) / counts[texts]
+    return result
 
 
 def sentence_scores(observations: NDArray[Any], textual: NDArray[Any], temperature: float) -> Floats:
@@ -45,10 +54,7 @@ def sentence_scores(observations: NDArray[Any], textual: NDArray[Any], temperatu
 
     v^_s is the unit-length mean of the V-PORs under softmax_k(<t_s, v_k> / temperature).
     """
-    # S^t of a report of one sentence is that sentence's score.
-    alone = textual[:, None, :]
-    scores = observation_scores(observations[None], alone, np.ones(alone.shape[:2], bool), temperature)
-    return np.asarray(scores[0])
+    return np.asarray(_alone(observations[None], textual, temperature, None)[0])
 
 
 def sentence_maps(
@@ -82,11 +88,19 @@ def combine(of_global: NDArray[Any], of_observation: NDArray[Any]) -> NDArray[np
     return (standardize(of_global) + standardize(of_observation)) / 2
 
 
+def _alone(
+    observations: NDArray[Any], sentences: NDArray[Any], temperature: float, device: torch.device | None
+) -> Floats:
+    """float32 [M, n]: S^t of reports of one sentence each, sentences [n, d]."""
+    textual = _tensor(sentences, device)[:, None, :]
+    mask = torch.ones(textual.shape[:2], dtype=torch.bool, device=device)
+    with torch.inference_mode():
+        return _numpy(place.observation_scores(_tensor(observations, device), textual, mask, temperature))
+
+
 def _numpy(values: torch.Tensor) -> Floats:
     return np.asarray(values.cpu().numpy(), np.float32)
 
 
-def _tensor(
-    values: NDArray[Any], device: torch.device | None = None, dtype: torch.dtype = torch.float32
-) -> torch.Tensor:
-    return torch.from_numpy(np.array(values)).to(device=device, dtype=dtype)
+def _tensor(values: NDArray[Any], device: torch.device | None = None) -> torch.Tensor:
+    return torch.from_numpy(np.array(values)).to(device=device, dtype=torch.float32)

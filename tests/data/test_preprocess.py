@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pydicom
 import pytest
 import yaml
 from small_releases import REPORTS, openi_preset, store_bytes, write_csv, write_dicom, write_openi, write_png
@@ -142,8 +143,8 @@ def test_a_changed_preset_is_an_error_naming_the_key(release: Path, store: Path,
 def test_a_changed_release_is_an_error(release: Path, store: Path, tmp_path: Path) -> None:
     root = tmp_path / "release"
     shutil.copytree(release, root)
+    (tmp_path / "key").write_bytes(os.urandom(32))
     with pytest.raises(PlaceError, match="key of --pseudonymize"):
-        (tmp_path / "key").write_bytes(os.urandom(32))
         run(openi_preset(), root, store, pseudonymize=tmp_path / "key")
     assert run(openi_preset(), root, store).already_done  # the same files elsewhere are the same release
     write_png(root / "images/images_normalized/1_IM-0001-1001.dcm.png", seed=99, height=41)
@@ -269,13 +270,15 @@ def folder_preset(*overrides: str) -> Preset:
 
 @pytest.fixture(scope="module")
 def dicom_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Five radiographs: two of one patient, two with one SOP instance UID, one without ids."""
+    """Radiographs: two of one patient, a copy of one, another under a taken id, one without ids."""
     root = tmp_path_factory.mktemp("dicom")
     for number in range(3):
         write_dicom(root / "a" / f"{number}.dcm", number)
     write_dicom(root / "b" / "3.dcm", 3, PatientID="patient-0")
     shutil.copy(root / "a" / "1.dcm", root / "b" / "copy-of-1.dcm")
     write_dicom(root / "b" / "4.dcm", 4, PatientID="", StudyInstanceUID="", SOPInstanceUID="")
+    first = pydicom.dcmread(root / "a" / "0.dcm").SOPInstanceUID
+    write_dicom(root / "b" / "5.dcm", 5, SOPInstanceUID=first)
     rows = [["A0", REPORTS[0]], ["A1", "Clear."], ["no such accession", REPORTS[2]]]
     write_csv(root / "reports.csv", ["accession", "report"], rows)
     return root
@@ -288,8 +291,10 @@ def rows_by_name(store: Path) -> dict[str, Row]:
 def test_ids_come_from_the_header_or_the_content(dicom_folder: Path, tmp_path: Path) -> None:
     run(folder_preset(), dicom_folder, tmp_path / "s")
     rows = rows_by_name(tmp_path / "s")
-    assert set(rows) == {"0", "1", "2", "3", "4"}
-    assert rejects(tmp_path / "s")["b/copy-of-1.dcm"] == "duplicate_image"
+    assert set(rows) == {"0", "1", "2", "3", "4", "5"}
+    assert rejects(tmp_path / "s") == {"b/copy-of-1.dcm": "duplicate_image"}
+    assert re.fullmatch(re.escape(rows["0"].image_id) + "-[0-9a-f]{8}", rows["5"].image_id)
+    assert "image_id_repeated" in rows["5"].flags
     assert rows["0"].patient_id == rows["3"].patient_id == "patient-0"
     assert rows["0"].split == rows["3"].split
     assert rows["0"].study_id.startswith("2.25.")
@@ -306,10 +311,11 @@ def test_the_folder_reports_join_by_accession(dicom_folder: Path, tmp_path: Path
     summary = run(preset, dicom_folder, tmp_path / "s")
     rows = rows_by_name(tmp_path / "s")
     assert rows["0"].sentences == ("The heart is normal in size.", "The lungs are clear.")
-    assert rows["1"].flags == ("report_too_short",)
+    assert "report_too_short" in rows["1"].flags
+    assert "report_too_short" not in rows["0"].flags + rows["2"].flags
     assert rows["2"].sentences == ()
     assert summary.counts["unused_reports"] == 1
-    assert summary.counts["reports"] == {"empty": 3, "distinct": 2, "duplicate": 0}
+    assert summary.counts["reports"] == {"empty": 4, "distinct": 2, "duplicate": 0}
 
 
 def test_required_reports_refuse_images_without(dicom_folder: Path, tmp_path: Path) -> None:
@@ -388,7 +394,8 @@ def test_splits_are_those_of_the_original_ids(dicom_folder: Path, tmp_path: Path
 def test_a_script_without_a_main_guard_can_preprocess(release: Path, tmp_path: Path) -> None:
     """Workers are no copies of the caller's main module; a script read from stdin has none."""
     script = (
-        "from pathlib import Path; from placecli.config import load_preset; from placecli.data.preprocess import preprocess\n"
+        "from pathlib import Path; from placecli.config import load_preset\n"
+        "from placecli.data.preprocess import preprocess\n"
         "preset = load_preset('openi', ['preprocess.size=32'])\n"
         f"print(preprocess(preset, Path({str(release)!r}), Path({str(tmp_path / 's')!r}), workers=2).counts['images'])"
     )

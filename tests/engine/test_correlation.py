@@ -60,7 +60,9 @@ def test_features_are_rebuilt_from_words_alone() -> None:
     torch.manual_seed(0)
     predictor = CorrelationPredictor("features", 24, 16, (3, 4), heads=2, blocks=1).eval()
     word, mask = random(1, 1, 16), torch.ones(1, 1, dtype=torch.bool)
-    torch.testing.assert_close(predictor(random(1, 12, 24), word, mask), predictor(random(1, 12, 24, seed=5), word, mask))
+    torch.testing.assert_close(
+        predictor(random(1, 12, 24), word, mask), predictor(random(1, 12, 24, seed=5), word, mask)
+    )
 
 
 def test_hidden_patches_leave_no_trace_and_only_in_training() -> None:
@@ -105,11 +107,16 @@ def test_flat_patches_and_padding_are_named() -> None:
 
 
 def test_patches_with_content_counts_covered_area() -> None:
-    content = torch.tensor([[0.0, 0.0, 1.0, 1.0], [0.25, 0.0, 0.75, 1.0], [0.26, 0.5, 0.99, 0.52], [0.0, 0.0, 0.0, 0.0]])
+    content = torch.tensor(
+        [[0.0, 0.0, 1.0, 1.0], [0.25, 0.0, 0.75, 1.0], [0.26, 0.5, 0.99, 0.52], [0.0, 0.0, 0.0, 0.0]]
+    )
     mask = patches_with_content(content, (4, 4)).view(4, 4, 4)
     assert mask[0].all()
     assert torch.equal(mask[1], torch.tensor([False, True, True, False]).expand(4, 4))
     assert mask[2].sum() == 0  # covers at most 8 % of any patch
     assert mask[3].sum() == 0
     edge = torch.tensor([[0.0, 0.0, 0.25 + 0.1 * 0.25 + 1e-6, 1.0], [0.0, 0.0, 0.25 + 0.09 * 0.25, 1.0]])
-    assert patches_with_content(edge, (4, 4)).view(2, 4, 4)[:, 0].tolist() == [[True, True, False, False], [True] + [False] * 3]
+    assert patches_with_content(edge, (4, 4)).view(2, 4, 4)[:, 0].tolist() == [
+        [True, True, False, False],
+        [True] + [False] * 3,
+    ]

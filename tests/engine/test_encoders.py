@@ -87,7 +87,9 @@ def test_timm_input_is_the_models_own_normalisation_of_three_channels() -> None:
     backbone = timm.create_model("vit_tiny_patch16_224", num_classes=0, img_size=64).eval()
     backbone.pretrained_cfg = {**backbone.pretrained_cfg, "mean": (0.4, 0.5, 0.6), "std": (0.2, 0.25, 0.5)}
     pixels = torch.rand(2, 1, 64, 64, generator=torch.Generator().manual_seed(0))
-    expected = (pixels - torch.tensor([0.4, 0.5, 0.6]).view(1, 3, 1, 1)) / torch.tensor([0.2, 0.25, 0.5]).view(1, 3, 1, 1)
+    expected = (pixels - torch.tensor([0.4, 0.5, 0.6]).view(1, 3, 1, 1)) / torch.tensor([0.2, 0.25, 0.5]).view(
+        1, 3, 1, 1
+    )
     features, patches = TransformerImageEncoder(backbone)((pixels - 0.5) / 0.5)
     tokens = backbone.forward_features(expected)
     torch.testing.assert_close(features, tokens[:, 0], atol=1e-4, rtol=1e-4)
@@ -172,7 +174,7 @@ def test_padding_changes_nothing(name: str) -> None:
 
 def test_a_text_longer_than_the_positions_is_refused() -> None:
     encoder = build_text_encoder(SMALL, 50)
-    with pytest.raises(PlaceError, match="longer than pretrain.model.max_tokens 24"):
+    with pytest.raises(PlaceError, match=r"longer than pretrain\.model\.max_tokens 24"):
         encoder(*tokens(50, 25))
 
 
@@ -198,7 +200,9 @@ def test_text_encoder_is_rebuilt_from_json_alone(layers: int, monkeypatch: pytes
     encoder = build_text_encoder(model, 0).eval()
     written = json.dumps(encoder.architecture)
     assert "site-packages" not in written  # no path of this machine travels with a run
-    monkeypatch.setattr("placecli.engine.transformer_encoders.text_model_folder", lambda name: pytest.fail("read files"))
+    monkeypatch.setattr(
+        "placecli.engine.transformer_encoders.text_model_folder", lambda name: pytest.fail("read files")
+    )
     rebuilt = build_text_encoder(model, 0, architecture=json.loads(written)).eval()
     rebuilt.load_state_dict(encoder.state_dict())
     torch.testing.assert_close(rebuilt(*tokens(50))[0], encoder(*tokens(50))[0])
@@ -230,9 +234,10 @@ def test_weights_of_a_local_file_are_loaded(tmp_path: Path) -> None:
 )
 def test_what_cannot_be_built_says_so_in_one_line(changes: dict[str, object], message: str) -> None:
     model = SMALL.model_copy(update=changes)
+    build = build_text_encoder if any(key.startswith("text") for key in changes) else build_image_encoder
+    arguments = {"vocabulary_size": 50} if build is build_text_encoder else {"weights": model.image_weights}
     with pytest.raises(PlaceError, match=message) as caught:
-        build_image_encoder(model, weights=model.image_weights)
-        build_text_encoder(model, 50)
+        build(model, **arguments)  # type: ignore[operator]
     assert "\n" not in str(caught.value)
 
 

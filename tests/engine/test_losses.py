@@ -276,9 +276,7 @@ def test_cluster_alignment_equals_the_naive_loop() -> None:
     image_codes, text_codes = (torch.rand(4, 3, generator=generator).softmax(dim=1) for _ in range(2))
     value = losses.cluster_alignment(image, text, image_codes, text_codes, 0.2)
     for i in range(4):
-        of_image = sum(
-            float(text_codes[i, p]) * naive_cross_entropy((image[i] / 0.2).tolist(), p) for p in range(3)
-        )
+        of_image = sum(float(text_codes[i, p]) * naive_cross_entropy((image[i] / 0.2).tolist(), p) for p in range(3))
         of_text = sum(float(image_codes[i, p]) * naive_cross_entropy((text[i] / 0.2).tolist(), p) for p in range(3))
         assert float(value[i]) == pytest.approx((of_image + of_text) / 2, rel=1e-5)
 
@@ -291,7 +289,9 @@ def test_gradients_are_those_of_the_formulas() -> None:
         return losses.instance_contrast(a, b, a, b, target, 0.5)
 
     def correlation(a: Tensor) -> Tensor:
-        return losses.correlation_loss(losses.correlation_matrix(a, valid), torch.eye(4).double().expand(2, 4, 4), valid)
+        return losses.correlation_loss(
+            losses.correlation_matrix(a, valid), torch.eye(4).double().expand(2, 4, 4), valid
+        )
 
     assert torch.autograd.gradcheck(instance, (unit(3, 4).requires_grad_(), unit(3, 4, seed=1).requires_grad_()))
     assert torch.autograd.gradcheck(

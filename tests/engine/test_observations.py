@@ -60,7 +60,8 @@ def test_the_order_of_queries_only_orders_the_observations() -> None:
 def test_where_a_patch_stands_matters() -> None:
     extractor, patches = make_extractor(), random(1, 12, 24)
     order = torch.randperm(12, generator=torch.Generator().manual_seed(1))
-    assert float((extractor(patches[:, order])[0] - extractor(patches)[0]).abs().max()) > 1e-4
+    difference = extractor(patches[:, order])[0] - extractor(patches)[0]
+    assert difference.abs().max().item() > 1e-4
 
 
 def test_heads_that_do_not_divide_the_width_are_refused() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -260,3 +261,23 @@ def test_the_plan_of_each_preset_can_be_built() -> None:
 def test_bfloat16_on_request_trains(store: Path, tmp_path: Path) -> None:
     preset: Preset = tiny_preset(max_steps=2, precision="bfloat16")
     assert math.isfinite(pretrain(preset, store, tmp_path / "run", device="cpu").validation["loss"])
+
+
+def test_every_setting_is_in_the_docs_with_its_default() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "training.md").read_text("utf-8")
+    table = dict(re.findall(r"^\| (`[^|]+`) \| ([^|]+) \|", page.partition("## Settings")[2], re.MULTILINE))
+    documented = {}
+    for names, defaults in table.items():
+        keys = re.findall(r"`([^`]+)`", names)
+        values = defaults.split(", ") if len(keys) > 1 else [defaults]
+        documented.update(zip(keys, values, strict=True))
+    preset, expected = Preset().pretrain, {}
+    for prefix, section in (("", preset), ("model.", preset.model), ("objective.", preset.objective)):
+        for key, value in section.model_dump(exclude={"model", "objective"}).items():
+            expected[prefix + key] = value
+    assert documented.keys() == expected.keys()
+    for key, value in expected.items():
+        text = documented[key]
+        shown = ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+        same = float(text) == value if isinstance(value, float) else text.lower() == shown.lower()
+        assert same, f"{key}: {text} in the docs, {value} in the class"

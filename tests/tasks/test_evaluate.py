@@ -20,6 +20,7 @@ from placecli.data.store import Store
 from placecli.engine.checkpoint import LoadedRun
 from placecli.metrics.grounding import pointing_game
 from placecli.records import Box, PlaceError
+from placecli.tasks import retrieval
 from placecli.tasks.embed import embed_images, embed_images_with_maps, embed_texts
 from placecli.tasks.evaluate import evaluate
 from placecli.tasks.grounding import cases_of
@@ -115,6 +116,18 @@ def evaluate_again(run: LoadedRun, store: Store, task: str = "retrieval", **sett
     protocol = settings.pop("protocol", "clean")
     config = CONFIG.model_copy(update=settings)
     return evaluate(run.path, store.path, task, config=config, protocol=protocol, device="cpu").to_record()  # type: ignore[arg-type]
+
+
+def test_blocks_give_the_result_of_the_whole_table(
+    run: LoadedRun, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = evaluate_again(run, store)
+    monkeypatch.setattr(retrieval, "_BLOCK", 60)
+    monkeypatch.setattr(retrieval, "_KEPT", 0)
+    in_blocks = evaluate_again(run, store)
+    for name, measure in whole["metrics"].items():
+        assert in_blocks["metrics"][name]["value"] == pytest.approx(measure["value"]), name
+        assert in_blocks["metrics"][name]["ci95"] == pytest.approx(measure["ci95"]), name
 
 
 def test_compat_does_not_merge_equal_reports(run: LoadedRun, store: Store) -> None:

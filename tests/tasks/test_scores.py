@@ -32,6 +32,11 @@ def test_observation_score_is_the_mean_over_the_sentences_that_are_there() -> No
         for j, sentences in enumerate(texts):
             expected = np.mean([naive_sentence(observations, t)[0] for t in sentences[mask[j]]])
             assert result[i, j] == pytest.approx(expected, abs=1e-5)
+    nothing = scores.observation_scores(images, texts, np.zeros((2, S), bool), TEMPERATURE)
+    assert not nothing.any()
+    some = scores.observation_scores(images, texts, mask & [[False], [True]], TEMPERATURE)
+    assert some[:, 1] == pytest.approx(result[:, 1], abs=1e-6)
+    assert not some[:, 0].any()
     alone = scores.sentence_scores(images[0], texts[0], TEMPERATURE)
     assert alone == pytest.approx([naive_sentence(images[0], t)[0] for t in texts[0]], abs=1e-5)
 

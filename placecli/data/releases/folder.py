@@ -40,9 +40,10 @@ def studies(root: Path, config: PreprocessConfig) -> Iterator[Study | Reject]:
     """One Study a file, sorted by path. DICOM comes with empty ids, which its header fills; the ids of a PNG or JPEG
     are those of the table of reports, else its path without the extension.
 
-    A line of the table that names a file also gives its split and view; the report itself is joined once the header
-    is known. Hidden files are passed over. Links are followed inside `root` only, each file once. Rejects:
-    `link_leaves_root`, `link_broken`, `format_unsupported`, `file_unknown`, `file_unreadable`.
+    A line of the table that names a file (or the id of a picture as its study) also gives its split and view; the
+    report itself is joined once the header is known. Hidden files are passed over. Links are followed inside `root`
+    only, each file once. Rejects: `link_leaves_root`, `link_broken`, `format_unsupported`, `file_unknown`,
+    `file_unreadable`.
     """
     table = read_report_table(config.reports) if config.reports else None
     files: list[tuple[Path, bool]] = []
@@ -57,9 +58,9 @@ def studies(root: Path, config: PreprocessConfig) -> Iterator[Study | Reject]:
         table.check_names(sources)
     pictures = Counter(_stem(source) for source, (_, is_dicom) in zip(sources, files, strict=True) if not is_dicom)
     for source, (path, is_dicom) in zip(sources, files, strict=True):
-        cells = table.cells_of_file(source) if table else {}
         # a.png beside a.jpg: the extension keeps their ids apart
         own_id = "" if is_dicom else _stem(source) if pictures[_stem(source)] == 1 else source
+        cells = table.cells_of(source, own_id) if table else {}
         study_id = "" if is_dicom else cells.get("study_id", own_id)
         yield Study(
             study_id=study_id,

@@ -84,9 +84,12 @@ class ReportTable:
         self._found.update(line.number for line in lines)
         return lines[0].contents() if lines else None
 
-    def cells_of_file(self, source: str) -> Mapping[str, str]:
-        """Non-empty cells by meaning of the line that names that file; {} if none does. Does not count as found."""
-        lines = self._lines_of_file(source)
+    def cells_of(self, source: str, study_id: str = "") -> Mapping[str, str]:
+        """Non-empty cells by meaning of the line of that file, else of that study; {} if there is none.
+
+        Does not count as found.
+        """
+        lines = self._lines_of_file(source) or self._by_key["study_id"].get(study_id, [])
         return lines[0].cells if lines else {}
 
     def unused(self) -> tuple[Reject, ...]:

@@ -7,6 +7,7 @@ looked up at full resolution.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -133,6 +134,12 @@ def _modality(header: Header, found: Range) -> _Rescale | _Lookup:
     return _Rescale(slope, intercept)
 
 
+def _look_up_scaled(
+    modality: _Rescale | _Lookup, lookup: _Lookup, scale: float, stored: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    return np.asarray(lookup(modality(stored)) / scale)
+
+
 def _from_header(header: Header, modality: _Rescale | _Lookup, found: Range) -> Line | Table | None:
     for item in header.items("VOILUTSequence"):
         outputs = modality(np.array([found.low, found.high], dtype=np.float64) + found.offset)
@@ -140,7 +147,7 @@ def _from_header(header: Header, modality: _Rescale | _Lookup, found: Range) -> 
         if lookup is not None:
             # The descriptor's bits are often wrong; the largest entry shows how many are used.
             scale = (1 << max(1, int(lookup.entries.max()).bit_length())) - 1
-            return _table(lambda stored, lookup=lookup, scale=scale: lookup(modality(stored)) / scale, found)
+            return _table(functools.partial(_look_up_scaled, modality, lookup, float(scale)), found)
         header.flags.add("lut_invalid")
     window = _read_window(header)
     if window is None:

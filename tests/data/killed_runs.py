@@ -1,6 +1,6 @@
 """Runs `preprocess` in forks of one warm process, each killed with SIGKILL at a chosen step; driven by the kill test.
 
-Usage: killed_runs.py ROOT OUT STEP...   Each STEP is one run killed just before its STEP-th step (0: never).
+Usage: killed_runs.py ROOT [OUT STEP]...   Each pair is one run killed just before its STEP-th step (0: never).
 Steps are all writes of frames and all fsync, rename, unlink and rmdir calls. Prints for each run the number of steps it
 took, or `killed`.
 """
@@ -17,7 +17,7 @@ from typing import Any
 from small_releases import openi_preset
 
 from placecli.data.atomic import FrameWriter
-from placecli.data.preprocess import preprocess
+from placecli.data.preprocess import plan, preprocess
 
 
 class Steps:
@@ -46,10 +46,11 @@ def run(root: Path, out: Path, last: int) -> None:
 
 
 if __name__ == "__main__":
-    for last in map(int, sys.argv[3:]):
+    plan(openi_preset(), Path(sys.argv[1]), Path(sys.argv[2]))  # imports everything, before any fork
+    for out, last in zip(sys.argv[2::2], map(int, sys.argv[3::2]), strict=True):
         child = os.fork()
         if child == 0:
-            run(Path(sys.argv[1]), Path(sys.argv[2]), last)
+            run(Path(sys.argv[1]), Path(out), last)
             os._exit(0)
         _, status = os.waitpid(child, 0)
         if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL:

@@ -52,8 +52,8 @@ def test_the_uninterrupted_run_writes_a_line_for_each_step_and_validation(uninte
 
 def test_killed_after_steps_and_resumed_each_time(store: Path, uninterrupted: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    # Before the first saved state, in the middle of an epoch, at the end of one, just before the end.
-    for step in (2, 6, 8, 11):
+    # Before the first saved state, in the middle of an epoch, just before the end.
+    for step in (2, 6, 11):
         assert train(PRESET, store, run, die_at_step=step) == KILLED
     assert train(PRESET, store, run) == 0
     assert_same(run, uninterrupted)
@@ -63,7 +63,7 @@ def test_killed_at_each_flush_of_a_file(store: Path, uninterrupted: Path, tmp_pa
     run = tmp_path / "run"
     # The n-th flush of each new start: while files of the run are laid out, while the best model and while the parts
     # of a state are written, before and after it gets its name.
-    for flush in (1, 2, 5, 7, 9, 12, 14):
+    for flush in (2, 6, 9, 12, 14):
         assert train(PRESET, store, run, die_at_flush=flush) == KILLED
     assert train(PRESET, store, run) == 0
     assert_same(run, uninterrupted)

@@ -7,7 +7,7 @@ import mmap
 import struct
 import warnings
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
 from typing import Final
@@ -25,7 +25,7 @@ DEFLATED: Final = "1.2.840.10008.1.2.1.99"
 BIG_ENDIAN: Final = "1.2.840.10008.1.2.2"
 IMPLICIT: Final = "1.2.840.10008.1.2"
 MAX_HEADER_BYTES: Final = 16 << 20
-"""Of a deflated file, how much may come before Pixel Data."""
+"""Of a deflated file, how much is inflated for the header, which must end within it."""
 SNIFFED_BYTES: Final = 132
 
 _PIXEL_TAGS: Final = (0x7FE00008, 0x7FE00009, 0x7FE00010)
@@ -43,13 +43,38 @@ class PixelElement:
 
 
 @dataclass(frozen=True, slots=True)
+class Deflated:
+    """The rest of a deflated data set, still deflated."""
+
+    inflater: zlib._Decompress
+
+    def inflate(self, num_bytes: int) -> bytes:
+        """The next `num_bytes` at most. Raises InputRefused."""
+        try:
+            # To zlib a length of 0 means no limit.
+            return self.inflater.decompress(self.inflater.unconsumed_tail, num_bytes) if num_bytes > 0 else b""
+        except zlib.error:
+            raise _damaged_deflation() from None
+
+
+@dataclass(frozen=True, slots=True)
 class DicomFile:
-    """`transfer_syntax` is what the file says, "" if nothing. `body` holds the data set, mapped from disk."""
+    """`transfer_syntax` is what the file says, "" if nothing. `body` holds the data set, mapped from disk.
+
+    Of a deflated data set `body` is the beginning and `rest` what follows.
+    """
 
     header: Header
     transfer_syntax: str
     body: mmap.mmap | bytes
     pixels: PixelElement
+    rest: Deflated | None = None
+
+    def read(self, end: int) -> mmap.mmap | bytes:
+        """The body, at least up to byte `end` unless the file ends before. Call it once the size has been judged."""
+        if self.rest is None:
+            return self.body
+        return bytes(self.body) + self.rest.inflate(end - len(self.body))
 
 
 def is_dicom_start(start: bytes) -> bool:
@@ -96,6 +121,8 @@ def parse_dicom(body: mmap.mmap | bytes) -> DicomFile:
             source.seek(0)
             dataset: Dataset = dcmread(source, stop_before_pixels=True, force=True)  # type: ignore[arg-type]
             position = source.tell()
+        except (EOFError, OSError):
+            raise refuse("header_truncated") from None
         except PARSE_ERRORS:
             raise refuse("header_invalid") from None
     is_big_endian = syntax == BIG_ENDIAN or dataset.original_encoding[1] is False
@@ -118,20 +145,20 @@ def _read_meta(body: mmap.mmap | bytes) -> tuple[str, int]:
 
 
 def _parse_deflated(body: mmap.mmap | bytes, start: int, flags: set[str]) -> DicomFile:
-    """The data set is inflated only as far as its own header declares: a small file cannot claim all memory."""
+    """Only the header is inflated: a small file cannot claim much memory before its size has been judged."""
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
     try:
         content = inflater.decompress(body[start:], MAX_HEADER_BYTES)
-        source = BytesIO(content)
-        dataset = read_dataset(source, False, True, stop_when=lambda tag, vr, length: tag in _PIXEL_TAGS)
-        position = source.tell()
-        if position < len(content) and len(content) == MAX_HEADER_BYTES:
-            declared = struct.unpack_from("<I", content, position + 8)[0]
-            more = min(position + 12 + declared, 2 << 30) - len(content)
-            content += inflater.decompress(inflater.unconsumed_tail, more) if more > 0 else b""
     except zlib.error:
-        raise refuse("pixels_corrupt", "the deflated data set is damaged") from None
-    return _locate_pixels(content, position, dataset, DEFLATED, False, flags)
+        raise _damaged_deflation() from None
+    source = BytesIO(content)
+    dataset = read_dataset(source, False, True, stop_when=lambda tag, vr, length: tag in _PIXEL_TAGS)
+    file = _locate_pixels(content, source.tell(), dataset, DEFLATED, False, flags)
+    return replace(file, rest=Deflated(inflater))
+
+
+def _damaged_deflation() -> InputRefused:
+    return refuse("pixels_corrupt", "the deflated data set is damaged")
 
 
 def _locate_pixels(

@@ -23,6 +23,7 @@ PARSE_ERRORS: Final = (
     NotImplementedError,
     RecursionError,
     EOFError,
+    OSError,  # pydicom's, where the bytes of a sequence end too early
     struct.error,
     BytesLengthException,
     InvalidDicomError,
@@ -110,7 +111,7 @@ class Header:
         """Raw bytes where the element has not been parsed yet, else its value, else None."""
         try:
             element = self._dataset.get_item(_tag(keyword))
-        except KeyError:
+        except PARSE_ERRORS:  # absent, or parsed at once because it is a sequence or of unknown length
             return None
         return element.value if element is not None else None
 

@@ -56,6 +56,8 @@ def read_layout(header: Header, rules: PreprocessConfig) -> Layout:
     photometric = _photometric(header, samples)
     if samples > 1 and rules.colour == "reject":
         raise refuse("colour")
+    if samples > 1:
+        header.flags.add("colour_reduced")
     allocated, stored, high_bit = _bits(header)
     if min(rows, columns) < SMALL_SIDE:
         header.flags.add("image_small")

@@ -5,6 +5,7 @@ A compressed stream is decoded by what its own first bytes say, not by the trans
 
 from __future__ import annotations
 
+import mmap
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from placecli.data import codestream
 from placecli.data.decoders import decode_run_lengths, decode_stream
 from placecli.data.dicom_codes import refuse
-from placecli.data.dicom_file import BIG_ENDIAN, DEFLATED, IMPLICIT, DicomFile
+from placecli.data.dicom_file import BIG_ENDIAN, DEFLATED, IMPLICIT, DicomFile, PixelElement
 from placecli.data.dicom_layout import Layout
 
 RLE: Final = "1.2.840.10008.1.2.5"
@@ -65,16 +66,17 @@ def read_frame(file: DicomFile, layout: Layout, halvings: int) -> Frame:
 def _view_raw(file: DicomFile, layout: Layout) -> NDArray[Any]:
     """The frame in place: [h, w], or [h, w, 3] for colour (4:2:2 gives its luminance alone)."""
     declared, frame_bytes = file.pixels.length or 0, layout.bytes_per_frame
-    available = len(file.body) - file.pixels.offset
     if declared < frame_bytes:
         raise refuse(
             "pixels_wrong_length", f"Rows and Columns need {frame_bytes} bytes, Pixel Data declares {declared}"
         )
+    body = file.read(file.pixels.offset + frame_bytes)
+    available = len(body) - file.pixels.offset
     if available < frame_bytes:
         raise refuse("pixels_truncated", f"{max(0, available)} of {frame_bytes} bytes of image data are there")
     if declared > frame_bytes * layout.frames + 1:
         file.header.flags.add("pixels_excess")
-    flat = _view_samples(file, layout)
+    flat = _view_samples(body, file.pixels, layout)
     if layout.photometric in _SUBSAMPLED:
         if layout.columns % 2:
             raise refuse("pixels_wrong_length", "4:2:2 colour needs an even number of columns")
@@ -86,16 +88,16 @@ def _view_raw(file: DicomFile, layout: Layout) -> NDArray[Any]:
     return flat.reshape(layout.rows, layout.columns, 3)
 
 
-def _view_samples(file: DicomFile, layout: Layout) -> NDArray[Any]:
+def _view_samples(body: mmap.mmap | bytes, pixels: PixelElement, layout: Layout) -> NDArray[Any]:
     dtype = np.dtype(np.uint8 if layout.bits_allocated == 8 else "<u2")
     count = layout.bytes_per_frame // dtype.itemsize
-    if not file.pixels.is_big_endian:
-        return np.require(np.frombuffer(file.body, dtype, count, file.pixels.offset), requirements="A")
+    if not pixels.is_big_endian:
+        return np.require(np.frombuffer(body, dtype, count, pixels.offset), requirements="A")
     if dtype.itemsize == 2:
-        return np.frombuffer(file.body, ">u2", count, file.pixels.offset).astype(np.uint16)
-    flat = np.frombuffer(file.body, np.uint8, count, file.pixels.offset)
+        return np.frombuffer(body, ">u2", count, pixels.offset).astype(np.uint16)
+    flat = np.frombuffer(body, np.uint8, count, pixels.offset)
     # Big endian words of two 8-bit samples are swapped as a whole.
-    return flat.view(np.uint16).byteswap().view(np.uint8) if file.pixels.is_word and count % 2 == 0 else flat
+    return flat.view(np.uint16).byteswap().view(np.uint8) if pixels.is_word and count % 2 == 0 else flat
 
 
 def _to_luminance(values: NDArray[Any], layout: Layout) -> NDArray[Any]:

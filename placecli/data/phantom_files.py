@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-import os
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
@@ -16,6 +15,7 @@ import numpy as np
 
 from placecli.data.phantom_dicom import sample_encoding, write_dicom
 from placecli.data.phantom_study import Finding, PhantomStudy, make_patient
+from placecli.data.resources import usable_cores
 from placecli.records import PlaceError
 
 ANNOTATIONS: Final = "phantom.jsonl"
@@ -57,7 +57,7 @@ def write_phantoms(
 
 
 def _results(root: Path, num_patients: int, seed: int, spans: list[range], workers: int | None) -> Iterator[list[str]]:
-    count = min(workers or len(os.sched_getaffinity(0)), len(spans))
+    count = min(workers or usable_cores(), len(spans))
     work = partial(_write_span, root, num_patients, seed)
     if count <= 1:
         yield from map(work, spans)

@@ -114,7 +114,8 @@ def follow_up(rng: np.random.Generator, before: Sequence[Condition]) -> tuple[Co
         size = round(condition.size_cm * growth, 1)
         if condition.label == NODULE:
             size = min(size, 2.9)
-        kept.append(replace(condition, severity=severity, size_cm=size))
+        site = _site_of_air(severity) if condition.label == PNEUMOTHORAX else condition.site
+        kept.append(replace(condition, site=site, severity=severity, size_cm=size))
     if rng.random() < 0.4:
         known = {condition.label for condition in kept}
         kept += [c for c in sample_conditions(rng) if c.label not in known and c.label not in LASTING - {CARDIOMEGALY}]
@@ -151,7 +152,7 @@ def _condition(rng: np.random.Generator, label: str, side: str) -> Condition:
     elif label == ATELECTASIS:
         site = "base"
     elif label == PNEUMOTHORAX:
-        site = "apical" if severity < 0.45 else ""
+        site = _site_of_air(severity)
     elif label in (NODULE, MASS):
         site = str(rng.choice(ZONES))
         size = round(float(rng.uniform(1.4, 2.9) if label == NODULE else rng.uniform(3.8, 7.0)), 1)
@@ -161,6 +162,11 @@ def _condition(rng: np.random.Generator, label: str, side: str) -> Condition:
     elif label == DEVICE:
         return _device(rng, str(rng.choice([PACEMAKER, CENTRAL_LINE, TUBE], p=[0.5, 0.3, 0.2])), side)
     return Condition(label, side, site, severity, size, int(rng.integers(2**31)))
+
+
+def _site_of_air(severity: float) -> str:
+    """A small pneumothorax is at the apex alone."""
+    return "apical" if severity < 0.45 else ""
 
 
 def _device(rng: np.random.Generator, kind: str, side: str) -> Condition:
@@ -200,7 +206,23 @@ def _settle(rng: np.random.Generator, conditions: Sequence[Condition]) -> tuple[
                 zone = _zone(condition)
             taken.add((condition.side, zone))
         apart.append(condition)
-    return tuple(sorted(apart, key=lambda c: (LABELS.index(c.label), c.side, c.site)))
+    seen = _bare_of_air(apart, set(fluid))
+    return tuple(sorted(seen, key=lambda c: (LABELS.index(c.label), c.side, c.site)))
+
+
+def _bare_of_air(conditions: Sequence[Condition], wet: set[str]) -> list[Condition]:
+    """Moves free air that would hide a nodule or mass to the other side; drops it where `wet` or a nodule is there too."""
+    hidden = {condition.side for condition in conditions if condition.label in (NODULE, MASS)}
+    kept: list[Condition] = []
+    for condition in conditions:
+        # A smaller one stays outside of where nodules and masses are put.
+        if condition.label == PNEUMOTHORAX and condition.severity > 0.3 and condition.side in hidden:
+            other = "left" if condition.side == "right" else "right"
+            if other in hidden | wet:
+                continue
+            condition = replace(condition, side=other)
+        kept.append(condition)
+    return kept
 
 
 def _zone(condition: Condition) -> str:

@@ -83,9 +83,8 @@ def _render(
 ) -> PhantomStudy:
     intubated = any(c.site == kinds.TUBE for c in conditions)
     pose = sample_pose(rng, anatomy, supine_chance=1.0 if intubated else 0.35)
-    thorax = _thorax(anatomy, pose, conditions)
-    image, findings = _image(thorax, conditions)
-    facts = _facts(thorax, conditions)
+    image, findings = render_radiograph(anatomy, pose, conditions)
+    facts = _facts(anatomy, pose, conditions)
     report = write_report(rng, conditions, facts, is_follow_up=number > 0)
     return PhantomStudy(seed, patient_id, f"{patient_id}-S{number + 1}", image, anatomy, pose, findings, report)
 
@@ -122,8 +121,11 @@ def _thorax(anatomy: Anatomy, pose: Pose, conditions: Sequence[Condition]) -> Th
     return Thorax(anatomy, pose, heart, domes[-1], domes[1], arch, cavity, density, shift, curve, vessels)
 
 
-def _image(thorax: Thorax, conditions: Sequence[Condition]) -> tuple[Array, tuple[Finding, ...]]:
-    pose = thorax.pose
+def render_radiograph(
+    anatomy: Anatomy, pose: Pose, conditions: Sequence[Condition]
+) -> tuple[Array, tuple[Finding, ...]]:
+    """The picture float32 [H, W] in 0..1 and its findings with masks; with fewer `conditions` all else stays the same."""
+    thorax = _thorax(anatomy, pose, conditions)
     frame = make_frame(pose.shape, pose.pixels_per_cm, pose.degrees, pose.shift, 11.5)
     organs = make_organs(frame, thorax)
     tissue = lesions.Tissue(
@@ -183,9 +185,8 @@ def _box(label: str, mask: Mask) -> Box:
     return Box(label, float(x), float(y), float(columns[-1] + 1 - x), float(rows[-1] + 1 - y))
 
 
-def _facts(thorax: Thorax, conditions: Sequence[Condition]) -> frozenset[str]:
+def _facts(anatomy: Anatomy, pose: Pose, conditions: Sequence[Condition]) -> frozenset[str]:
     """What else the image shows and a report may remark on."""
-    anatomy, pose = thorax.anatomy, thorax.pose
     labels = {condition.label for condition in conditions}
     facts: set[str] = {pose.view}
     if pose.inspiration > 2.0 and kinds.HYPERINFLATION not in labels:

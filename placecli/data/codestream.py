@@ -14,7 +14,7 @@ ZERO_RUN: Final = bytes(64)
 
 @dataclass(frozen=True, slots=True)
 class StreamInfo:
-    """Geometry of one compressed picture. `levels` counts the halvings that JPEG 2000 can leave out."""
+    """Geometry of one compressed picture. `levels`: how often JPEG 2000 may be halved in decoding."""
 
     kind: Kind
     width: int
@@ -90,14 +90,16 @@ def _inspect_jpeg_2000(stream: bytes, start: int) -> StreamInfo:
     capabilities, right, bottom, left, top = struct.unpack_from(">HIIII", stream, start + 6)
     components, depth = struct.unpack_from(">HB", stream, start + 40)
     coding = stream.find(b"\xff\x52", start, start + 65536)
+    is_high_throughput = bool(capabilities & 0x4000)
     return StreamInfo(
-        kind="htj2k" if capabilities & 0x4000 else "jpeg-2000",
+        kind="htj2k" if is_high_throughput else "jpeg-2000",
         width=right - left,
         height=bottom - top,
         components=components,
         precision=(depth & 0x7F) + 1,
         is_signed=bool(depth & 0x80),
-        levels=stream[coding + 9] if coding >= 0 else 0,
+        # The decoder of HTJ2K lets values that leave the range at a lower resolution wrap around.
+        levels=stream[coding + 9] if coding >= 0 and not is_high_throughput else 0,
     )
 
 

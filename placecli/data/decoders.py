@@ -66,8 +66,9 @@ def check_compression(num_stream_bytes: int, num_pixel_bytes: int) -> None:
 def decode_stream(stream: bytes, info: StreamInfo, is_rgb: bool, halvings: int) -> NDArray[Any]:
     """Samples [h, w] or [h, w, 3], uint8 or uint16, `info.precision` bits, signed ones raised by half their range.
 
-    JPEG 2000 comes at `1 / 2**halvings` of its size, rounded up. Eight-bit JPEG and JPEG 2000 in colour come as
-    luminance, unless `is_rgb` says that the three components of a JPEG are red, green and blue. Raises InputRefused.
+    JPEG 2000 comes at `1 / 2**halvings` of its size, rounded up; all else needs 0 halvings. Eight-bit JPEG and JPEG
+    2000 in colour come as luminance, unless `is_rgb` says that the three components of a JPEG are red, green and
+    blue. Raises InputRefused.
     """
     check_compression(len(stream), info.width * info.height * info.components * (2 if info.precision > 8 else 1))
     if info.kind in ("jpeg", "jpeg12", "jpeg-lossless") and codestream.has_zero_run(stream):
@@ -87,7 +88,7 @@ def decode_stream(stream: bytes, info: StreamInfo, is_rgb: bool, halvings: int) 
             case "jpeg-2000":
                 values = _decode_jpeg_2000(stream, info, halvings)
             case "htj2k":
-                values = _raise_signed(imagecodecs.htj2k_decode(stream, skipres=halvings), info)
+                values = _raise_signed(imagecodecs.htj2k_decode(stream), info)
     factor = 1 << halvings
     if values.shape[:2] != (-(-info.height // factor), -(-info.width // factor)) or values.dtype.kind != "u":
         raise refuse("size_mismatch")

@@ -123,7 +123,7 @@ class _Lookup:
 
 def _modality(header: Header, found: Range) -> _Rescale | _Lookup:
     for item in header.items("ModalityLUTSequence"):
-        lookup = _read_lookup(item, is_signed=found.offset < 0)
+        lookup = _read_lookup(item, np.array([found.low, found.high], dtype=np.float64) + found.offset)
         if lookup is not None:
             return lookup
         header.flags.add("lut_invalid")
@@ -143,7 +143,7 @@ def _look_up_scaled(
 def _from_header(header: Header, modality: _Rescale | _Lookup, found: Range) -> Line | Table | None:
     for item in header.items("VOILUTSequence"):
         outputs = modality(np.array([found.low, found.high], dtype=np.float64) + found.offset)
-        lookup = _read_lookup(item, is_signed=bool(outputs.min() < 0))
+        lookup = _read_lookup(item, outputs)
         if lookup is not None:
             # The descriptor's bits are often wrong; the largest entry shows how many are used.
             scale = (1 << max(1, int(lookup.entries.max()).bit_length())) - 1
@@ -213,8 +213,8 @@ def _invert(brightness: Line | Table) -> Line | Table:
     return Table(np.uint16(FULL) - brightness.entries)
 
 
-def _read_lookup(item: Header, is_signed: bool) -> _Lookup | None:
-    """The LUT of a sequence item; None if descriptor and data do not agree."""
+def _read_lookup(item: Header, inputs: Floats) -> _Lookup | None:
+    """The LUT of a sequence item for inputs within the ends of `inputs`; None if descriptor and data do not agree."""
     descriptor, entries = item.words("LUTDescriptor"), np.array(item.words("LUTData"), dtype=np.uint16)
     if len(descriptor) != 3 or not entries.size:
         return None
@@ -223,7 +223,9 @@ def _read_lookup(item: Header, is_signed: bool) -> _Lookup | None:
         entries = entries.view(np.uint8).astype(np.uint16)  # entries of 8 bits, two in a word
     if entries.size < count:
         return None
-    first = descriptor[1] - 65536 if is_signed and descriptor[1] > 32767 else descriptor[1]
+    # Sixteen bits that are negative or unsigned: a table of use begins below the largest input.
+    is_negative = descriptor[1] > 32767 and (inputs.min() < 0 or descriptor[1] > inputs.max())
+    first = descriptor[1] - 65536 if is_negative else descriptor[1]
     return _Lookup(first, entries[:count].astype(np.float64))
 
 

@@ -41,7 +41,8 @@ PLAUSIBLE_ANYWAY: Final = 16 << 20
 """Pictures of fewer bytes are decoded however well they are compressed."""
 
 END_MARK: Final = b"\xff\xd9"
-"""Of JPEG (EOI) and JPEG 2000 (EOC); no coded data holds it. The decoders of two kinds fill up with grey without it."""
+"""Of JPEG (EOI) and JPEG 2000 (EOC); no coded data holds it. Without it some decoders fill up with grey, and that of
+JPEG-LS may search for seconds."""
 
 
 @contextmanager
@@ -73,7 +74,7 @@ def decode_stream(stream: bytes, info: StreamInfo, is_rgb: bool, halvings: int) 
     check_compression(len(stream), info.width * info.height * info.components * (2 if info.precision > 8 else 1))
     if info.kind in ("jpeg", "jpeg12", "jpeg-lossless") and codestream.has_zero_run(stream):
         raise refuse("pixels_corrupt", "the compressed image data has a hole of zero bytes")
-    if info.kind in ("jpeg12", "htj2k") and stream.rfind(END_MARK, len(stream) // 2) < 0:
+    if info.kind in ("jpeg12", "jpeg-ls", "htj2k") and stream.rfind(END_MARK, len(stream) // 2) < 0:
         raise refuse("pixels_corrupt", "the compressed image data ends before its end mark")
     with refusing_damage():
         match info.kind:

@@ -61,10 +61,12 @@ def make_dicom(
     bits: int = 12,
     values: Mapping[str, Any] | None = None,
     pixel_data: bytes | None = None,
+    overlay: NDArray[np.uint8] | None = None,
 ) -> bytes:
     """The bytes of a file that holds `stored`: [h, w], or [h, w, 3] for colour; integers of 8 or 16 bits.
 
-    `values` sets header elements by keyword, None removes one. `pixel_data` replaces the encoded pixels.
+    `values` sets header elements by keyword, None removes one. `pixel_data` replaces the encoded pixels. `overlay`,
+    0 and 1, becomes overlay plane 6000.
     """
     allocated = 8 if bits <= 8 else 16
     meta = FileMetaDataset()
@@ -83,6 +85,14 @@ def make_dicom(
     data.PixelData = pixel_data if pixel_data is not None else encode(stored, syntax, bits)
     data["PixelData"].VR = "OW" if syntax in RAW and (allocated == 16 or syntax == IMPLICIT) else "OB"
     data["PixelData"].is_undefined_length = syntax not in RAW
+    if overlay is not None:
+        data.add_new(0x60000010, "US", overlay.shape[0])
+        data.add_new(0x60000011, "US", overlay.shape[1])
+        data.add_new(0x60000040, "CS", "G")
+        data.add_new(0x60000050, "SS", [1, 1])
+        data.add_new(0x60000100, "US", 1)
+        data.add_new(0x60000102, "US", 0)
+        data.add_new(0x60003000, "OW", np.packbits(overlay.ravel(), bitorder="little").tobytes())
     for keyword, value in (values or {}).items():
         if value is None:
             delattr(data, keyword)

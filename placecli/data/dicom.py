@@ -17,12 +17,21 @@ from placecli.data.dicom_codes import refuse
 from placecli.data.dicom_file import SNIFFED_BYTES, DicomFile, is_dicom_start, open_dicom
 from placecli.data.dicom_header import Header
 from placecli.data.dicom_layout import Layout, read_layout
-from placecli.data.dicom_pixels import Frame, read_frame
+from placecli.data.dicom_pixels import Frame, clear_unused_bits, read_frame
 from placecli.data.dicom_rules import doubts, whitelisted, why_not_chest
-from placecli.data.intensity import FULL, PERCENTILES, Line, Range, Table, build_brightness, is_inverted, tabulate
+from placecli.data.intensity import (
+    PERCENTILES,
+    Line,
+    Range,
+    Table,
+    build_brightness,
+    foresee_line,
+    is_inverted,
+    tabulate,
+)
 from placecli.data.polarity import looks_inverted
 from placecli.data.radiograph import Radiograph
-from placecli.data.resampling import fit_size, reduce_area, to_uint8
+from placecli.data.resampling import FULL, Ends, Halved, find_ends, fit_size, reduce_area, scratch, to_uint8
 
 REASONS: Final[Mapping[str, str]] = dicom_codes.REASONS
 FLAGS: Final[Mapping[str, str]] = dicom_codes.FLAGS
@@ -78,10 +87,24 @@ def _render(file: DicomFile, layout: Layout, size: int, rules: PreprocessConfig)
     may_pad = "PixelPaddingValue" in header and layout.samples == 1
     # Padding is found by its exact value, which only the full resolution keeps.
     frame = read_frame(file, layout, 0 if may_pad else _num_halvings(layout, width, height))
+    halved = Halved((layout.columns, layout.rows), frame.halvings) if frame.halvings else None
+    inverted, pixels = is_inverted(header, layout.photometric), None
+    # A window is known before the pixels are: they are then read from memory once, measured and drawn together.
+    limits = Range(0, frame.limit, frame.offset, (0, frame.limit))
+    foreseen = None if may_pad else foresee_line(header, limits, rules.intensity, inverted)
+    if foreseen:
+        ends = Ends()
+        pixels = _draw(frame.values, foreseen, (width, height), halved, ends)
+    else:
+        ends = find_ends(frame.values)
+    if ends.high > frame.limit:
+        frame = clear_unused_bits(frame, header.flags)
+        ends, pixels = find_ends(frame.values), None
     padding = _find_padding(header, layout, frame) if may_pad else None
-    found = _measure(frame, padding)
-    brightness = build_brightness(header, found, rules.intensity, is_inverted(header, layout.photometric))
-    pixels = _reduce(frame.values, found, brightness, padding, width, height)
+    found = _measure(frame, padding, ends, rules.intensity == "percentile")
+    brightness = build_brightness(header, found, rules.intensity, inverted)
+    if pixels is None or brightness != foreseen:
+        pixels = _reduce(frame.values, brightness, padding, (width, height), halved)
     if not layout.photometric and looks_inverted(pixels):
         pixels = 255 - pixels
     return pixels
@@ -117,12 +140,17 @@ def _find_padding(header: Header, layout: Layout, frame: Frame) -> NDArray[np.bo
     return reached
 
 
-def _measure(frame: Frame, padding: NDArray[np.bool_] | None) -> Range:
-    """Smallest and largest value and the percentiles (of every fourth row and column) outside the padding."""
+def _measure(frame: Frame, padding: NDArray[np.bool_] | None, ends: Ends, wants_percentiles: bool) -> Range:
+    """Smallest and largest value and, if wanted, percentiles (of every fourth row and column) outside the padding.
+
+    `ends` are those of the whole frame.
+    """
     values = frame.values if padding is None else frame.values[~padding]
-    low, high = int(values.min()), int(values.max())
+    low, high = (ends.low, ends.high) if padding is None else (int(values.min()), int(values.max()))
     if low == high:
         raise refuse("pixels_constant")
+    if not wants_percentiles:
+        return Range(low, high, frame.offset, (low, high))
     sample = frame.values[::4, ::4].ravel() if padding is None else values[::16]
     counts = np.cumsum(np.bincount(sample))
     inner = [int(np.searchsorted(counts, counts[-1] * percentile / 100)) for percentile in PERCENTILES]
@@ -131,29 +159,28 @@ def _measure(frame: Frame, padding: NDArray[np.bool_] | None) -> Range:
 
 def _reduce(
     values: NDArray[Any],
-    found: Range,
     brightness: Line | Table,
     padding: NDArray[np.bool_] | None,
-    width: int,
-    height: int,
+    size: tuple[int, int],
+    halved: Halved | None,
 ) -> NDArray[np.uint8]:
     """Brightness of the frame at its final size. Lines are drawn on the small picture, tables on the large one."""
-    shift = 16 - found.high.bit_length() if isinstance(brightness, Line) and _span(brightness) < NARROW else 0
-    needs_table = isinstance(brightness, Table) or padding is not None or values.dtype == np.uint8
-    if needs_table or _span(brightness) * (1 << shift) < NARROW:
+    if isinstance(brightness, Table) or padding is not None:
         entries = tabulate(brightness, 256 if values.dtype == np.uint8 else int(values.max()) + 1)
-        looked_up = reduce_area(values, width, height, partial(_look_up, entries, padding))
+        looked_up = reduce_area(values, *size, partial(_look_up, entries, padding), FULL, halved)
         return to_uint8(looked_up / np.float32(FULL))
-    assert isinstance(brightness, Line)
-    ends = sorted((brightness.start, brightness.stop))
-    low, high = max(0, int(ends[0] * (1 << shift))), min(FULL, int(np.ceil(ends[1] * (1 << shift))))
-    clips = found.low << shift < low or found.high << shift > high
-    reduced = reduce_area(values, width, height, partial(_shift_and_clip, shift, (low, high) if clips else None))
-    return to_uint8(brightness(reduced / np.float32(1 << shift)))
+    return _draw(values, brightness, size, halved)
 
 
-def _span(brightness: Line | Table) -> float:
-    return abs(brightness.stop - brightness.start) if isinstance(brightness, Line) else 0.0
+def _draw(
+    values: NDArray[Any], line: Line, size: tuple[int, int], halved: Halved | None, ends: Ends | None = None
+) -> NDArray[np.uint8]:
+    """A line's brightness of the frame at its final size; `ends` sees all values on the way."""
+    low, high = sorted((line.start, line.stop))
+    if high - low < NARROW:
+        return to_uint8(line(reduce_area(values, *size, partial(_clip_exactly, low, high, ends), FULL, halved)))
+    lowest, highest = max(0, int(low)), min(FULL, int(np.ceil(high)))
+    return to_uint8(line(reduce_area(values, *size, partial(_clip, lowest, highest, ends), highest, halved)))
 
 
 def _look_up(
@@ -167,6 +194,15 @@ def _look_up(
     return brightness
 
 
-def _shift_and_clip(shift: int, ends: tuple[int, int] | None, rows: NDArray[Any], place: slice) -> NDArray[np.uint16]:
-    shifted = np.left_shift(rows, shift) if shift else rows
-    return np.asarray(np.clip(shifted, *ends) if ends else shifted)
+def _clip(low: int, high: int, ends: Ends | None, rows: NDArray[Any], place: slice) -> NDArray[np.uint16]:
+    if ends:
+        ends.see(rows)
+    return rows.clip(low, high, out=scratch("clipped", rows.shape, rows.dtype))
+
+
+def _clip_exactly(low: float, high: float, ends: Ends | None, rows: NDArray[Any], place: slice) -> NDArray[np.float32]:
+    if ends:
+        ends.see(rows)
+    wide = scratch("clipped", rows.shape, np.float32)
+    np.copyto(wide, rows)
+    return np.clip(wide, low, high, out=wide)

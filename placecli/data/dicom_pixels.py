@@ -8,7 +8,7 @@ from __future__ import annotations
 import mmap
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import cv2
@@ -43,10 +43,15 @@ _SUBSAMPLED: Final = ("YBR_FULL_422", "YBR_PARTIAL_422")
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """Stored value = `values` + `offset`. `values` are uint8 or uint16 [h, w], perhaps at a lower resolution."""
+    """Stored value = `values` + `offset`. `values` are uint8 or uint16 [h, w], halved so often by JPEG 2000.
+
+    `limit` is the largest value that the stored bits can hold; raw values beyond it have bits that are none of theirs.
+    """
 
     values: NDArray[Any]
     offset: int = 0
+    halvings: int = 0
+    limit: int = 65535
 
 
 def read_frame(file: DicomFile, layout: Layout, halvings: int) -> Frame:
@@ -60,7 +65,7 @@ def read_frame(file: DicomFile, layout: Layout, halvings: int) -> Frame:
         if file.pixels.length != layout.bytes_per_frame:
             raise _unsupported(file.transfer_syntax)
         file.header.flags.add("transfer_syntax_wrong")
-    return _unsigned(_to_luminance(_view_raw(file, layout), layout), layout, file.header.flags)
+    return _unsigned(_to_luminance(_view_raw(file, layout), layout), layout)
 
 
 def _view_raw(file: DicomFile, layout: Layout) -> NDArray[Any]:
@@ -109,17 +114,20 @@ def _to_luminance(values: NDArray[Any], layout: Layout) -> NDArray[Any]:
     return np.ascontiguousarray(values[:, :, 0])
 
 
-def _unsigned(values: NDArray[Any], layout: Layout, flags: set[str]) -> Frame:
-    """Bits above and below the stored ones removed, two's complement moved to unsigned plus offset."""
+def _unsigned(values: NDArray[Any], layout: Layout) -> Frame:
+    """Bits below the stored ones removed, two's complement moved to unsigned plus offset."""
     shift, mask = layout.high_bit + 1 - layout.bits_stored, (1 << layout.bits_stored) - 1
     if shift:
         values = values >> shift
     if layout.is_signed:
         return _from_complement(values, layout.bits_stored)
-    if layout.bits_stored < layout.bits_allocated and int(values.max()) > mask:
-        flags.add("unused_bits_set")
-        values = values & values.dtype.type(mask)
-    return Frame(values)
+    return Frame(values, limit=mask)
+
+
+def clear_unused_bits(frame: Frame, flags: set[str]) -> Frame:
+    """The frame without the bits beyond its limit."""
+    flags.add("unused_bits_set")
+    return replace(frame, values=frame.values & frame.values.dtype.type(frame.limit))
 
 
 def _from_complement(values: NDArray[Any], bits: int) -> Frame:
@@ -135,7 +143,7 @@ def _read_encapsulated(file: DicomFile, layout: Layout, halvings: int) -> Frame:
         shape, dtype = (layout.samples, layout.rows, layout.columns), np.dtype(f"<u{layout.bits_allocated // 8}")
         planes = decode_run_lengths(stream, shape, dtype)
         values = planes[0] if layout.samples == 1 else np.moveaxis(planes, 0, -1)
-        return _unsigned(_to_luminance(values, layout), layout, flags)
+        return _unsigned(_to_luminance(values, layout), layout)
     if info is None and syntax in KINDS_OF_SYNTAX:
         raise refuse("pixels_corrupt", "the compressed data does not begin as its transfer syntax says")
     if info is None:
@@ -148,14 +156,11 @@ def _read_encapsulated(file: DicomFile, layout: Layout, halvings: int) -> Frame:
         raise refuse("bit_depth_unsupported", "the compressed picture is not one or three samples of up to 16 bits")
     # Two's complement in an unsigned stream wraps: averages of it, which lower resolutions are, mean nothing.
     is_complement = layout.is_signed and not info.is_signed
-    values = decode_stream(
-        stream, info, layout.photometric == "RGB", 0 if is_complement else min(halvings, info.levels)
-    )
-    if info.is_signed:
-        return Frame(_to_luminance(values, layout), -(1 << (info.precision - 1)))
+    halvings = 0 if is_complement else min(halvings, info.levels)
+    values = _to_luminance(decode_stream(stream, info, layout.photometric == "RGB", halvings), layout)
     if is_complement:
-        return _from_complement(_to_luminance(values, layout), min(info.precision, layout.bits_stored))
-    return Frame(_to_luminance(values, layout))
+        return _from_complement(values, min(info.precision, layout.bits_stored))
+    return Frame(values, -(1 << (info.precision - 1)) if info.is_signed else 0, halvings)
 
 
 def _first_stream(file: DicomFile, layout: Layout) -> bytes:

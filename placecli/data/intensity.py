@@ -49,7 +49,7 @@ class Table:
 class Range:
     """What the picture's pixels are, padding apart: unsigned values `low` to `high`, stored value = unsigned + `offset`.
 
-    `inner` are its percentiles 0.5 and 99.5.
+    `inner` are its percentiles 0.5 and 99.5 where they are wanted, else `low` and `high`.
     """
 
     low: int
@@ -84,6 +84,21 @@ def build_brightness(
             header.flags.add("window_useless")
     ends = (found.low, found.high) if mode != "percentile" or found.inner[0] == found.inner[1] else found.inner
     return _invert(_from_range(modality, found, ends)) if inverted else _from_range(modality, found, ends)
+
+
+def foresee_line(
+    header: Header, limits: Range, mode: Literal["header", "minmax", "percentile"], inverted: bool
+) -> Line | None:
+    """The line that `build_brightness` will give for pixels within `limits`, if their contrast allows it.
+
+    None where the pixels decide, or where a table does.
+    """
+    if mode != "header" or "VOILUTSequence" in header or "ModalityLUTSequence" in header:
+        return None
+    line = _from_header(header, _modality(header, limits), limits)
+    if not isinstance(line, Line) or _contrast(line, limits) < MIN_CONTRAST:
+        return None
+    return Line(line.stop, line.start) if inverted else line
 
 
 def tabulate(brightness: Line | Table, num_entries: int) -> NDArray[np.uint16]:

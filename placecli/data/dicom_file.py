@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import mmap
 import struct
-import warnings
 import zlib
 from dataclasses import dataclass, replace
 from io import BytesIO
@@ -18,7 +17,7 @@ from pydicom.dataset import Dataset
 from pydicom.filereader import read_dataset
 
 from placecli.data.dicom_codes import refuse
-from placecli.data.dicom_header import PARSE_ERRORS, Header
+from placecli.data.dicom_header import PARSE_ERRORS, Header, silenced
 from placecli.records import InputRefused
 
 DEFLATED: Final = "1.2.840.10008.1.2.1.99"
@@ -112,8 +111,7 @@ def parse_dicom(body: mmap.mmap | bytes) -> DicomFile:
     if body[128:132] != b"DICM":
         flags.add("preamble_missing")
     syntax, start = _read_meta(body)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # pydicom's warnings quote header values
+    with silenced():
         try:
             if syntax == DEFLATED:
                 return _parse_deflated(body, start, flags)

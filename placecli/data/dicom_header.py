@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import re
 import struct
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Final, Literal
 
 from pydicom.datadict import tag_for_keyword
@@ -43,8 +47,18 @@ WHITELIST: Final = {
 """Header values that leave this package, beside `view` (normalised) and `transfer_syntax`. Nothing else does."""
 
 MAX_VALUE_CHARACTERS: Final = 64
+
+logging.getLogger("pydicom").propagate = False  # its lines quote header values
 _LEADING_NUMBER = re.compile(r"[-+]?(\d+([.,]\d*)?|[.,]\d+)([eE][-+]?\d+)?")
 _VALID_DECIMAL = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)?")
+
+
+@contextmanager
+def silenced() -> Iterator[None]:
+    """Without the warnings of pydicom, which quote header values."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 class Header:
@@ -86,8 +100,9 @@ class Header:
     def items(self, keyword: str) -> list[Header]:
         """The items of a sequence; none if it is absent or cannot be parsed."""
         try:
-            value = self._dataset[keyword].value if keyword in self._dataset else None
-            return [Header(item, self.flags) for item in value] if isinstance(value, Sequence) else []
+            with silenced():
+                value = self._dataset[keyword].value if keyword in self._dataset else None
+                return [Header(item, self.flags) for item in value] if isinstance(value, Sequence) else []
         except PARSE_ERRORS:
             return []
 
@@ -110,7 +125,8 @@ class Header:
     def _value(self, keyword: str) -> Any:
         """Raw bytes where the element has not been parsed yet, else its value, else None."""
         try:
-            element = self._dataset.get_item(_tag(keyword))
+            with silenced():
+                element = self._dataset.get_item(_tag(keyword))
         except PARSE_ERRORS:  # absent, or parsed at once because it is a sequence or of unknown length
             return None
         return element.value if element is not None else None
@@ -123,7 +139,8 @@ class Header:
         if value.isascii() and b"\x1b" not in value:
             return value.decode("ascii").strip("\0 ")
         try:
-            return str(self._dataset[keyword].value)
+            with silenced():
+                return str(self._dataset[keyword].value)
         except PARSE_ERRORS:
             return value.decode("latin-1")
 

@@ -44,6 +44,7 @@ FLAGS: Final[Mapping[str, str]] = {
     "exif_rotated": "turned upright as its EXIF orientation says",
     "for_processing": "raw detector data (Presentation Intent Type FOR PROCESSING), not prepared for display",
     "frames_dropped": "only the first of several frames was read",
+    "high_bit_invalid": "High Bit is below the highest of Bits Stored: ignored",
     "image_small": "the shorter side of the image is below 128 pixels",
     "lut_invalid": "a lookup table of the file is not usable: ignored",
     "modality_missing": "Modality absent: taken as a radiograph",

@@ -82,13 +82,22 @@ def is_dicom_start(start: bytes) -> bool:
         return True
     if len(start) < 12:
         return False
-    for order in "<>":
+    order = _byte_order(start)
+    # A bare data set begins with either a VR or a short length.
+    return bool(order) and (_has_vr(start) or struct.unpack(f"{order}I", start[4:8])[0] <= 1024)
+
+
+def _byte_order(start: bytes) -> str:
+    """ "<" or ">" where a data set begins: group 2 or 8, a low element; "" if none does."""
+    for order in "<>" if len(start) >= 8 else "":
         group, element = struct.unpack(f"{order}HH", start[:4])
-        # A bare data set starts in group 2 or 8, with a low element and either a VR or a short length.
         if group in (0x0002, 0x0008) and element <= 0x0070:
-            length = struct.unpack(f"{order}I", start[4:8])[0]
-            return (start[4:6].isalpha() and start[4:6].isupper()) or length <= 1024
-    return False
+            return order
+    return ""
+
+
+def _has_vr(start: bytes) -> bool:
+    return start[4:6].isalpha() and start[4:6].isupper()
 
 
 def open_dicom(path: Path) -> DicomFile:
@@ -111,19 +120,25 @@ def parse_dicom(body: mmap.mmap | bytes) -> DicomFile:
     if body[128:132] != b"DICM":
         flags.add("preamble_missing")
     syntax, start = _read_meta(body)
+    found = _byte_order(body[start : start + 8])
     with silenced():
         try:
-            if syntax == DEFLATED:
+            if syntax == DEFLATED and not found:
                 return _parse_deflated(body, start, flags)
             source = BytesIO(body) if isinstance(body, bytes) else body
-            source.seek(0)
-            dataset: Dataset = dcmread(source, stop_before_pixels=True, force=True)  # type: ignore[arg-type]
+            if found and syntax and (found == ">" or syntax == DEFLATED) != (syntax == BIG_ENDIAN):
+                flags.add("transfer_syntax_wrong")
+                source.seek(start)
+                dataset = _read_header(source, not _has_vr(body[start : start + 8]), found == "<")
+            else:
+                source.seek(0)
+                dataset = dcmread(source, stop_before_pixels=True, force=True)  # type: ignore[arg-type]
             position = source.tell()
         except (EOFError, OSError):
             raise refuse("header_truncated") from None
         except PARSE_ERRORS:
             raise refuse("header_invalid") from None
-    is_big_endian = syntax == BIG_ENDIAN or dataset.original_encoding[1] is False
+    is_big_endian = found == ">" if found else syntax == BIG_ENDIAN or dataset.original_encoding[1] is False
     return _locate_pixels(body, position, dataset, syntax, is_big_endian, flags)
 
 
@@ -150,9 +165,14 @@ def _parse_deflated(body: mmap.mmap | bytes, start: int, flags: set[str]) -> Dic
     except zlib.error:
         raise _damaged_deflation() from None
     source = BytesIO(content)
-    dataset = read_dataset(source, False, True, stop_when=lambda tag, vr, length: tag in _PIXEL_TAGS)
+    dataset = _read_header(source, False, True)
     file = _locate_pixels(content, source.tell(), dataset, DEFLATED, False, flags)
     return replace(file, rest=Deflated(inflater))
+
+
+def _read_header(source: BytesIO | mmap.mmap, is_implicit: bool, is_little_endian: bool) -> Dataset:
+    """The data set from here up to its pixels."""
+    return read_dataset(source, is_implicit, is_little_endian, stop_when=lambda tag, vr, length: tag in _PIXEL_TAGS)  # type: ignore[arg-type]
 
 
 def _damaged_deflation() -> InputRefused:

@@ -108,8 +108,11 @@ def _bits(header: Header) -> tuple[int, int, int]:
         return allocated, allocated, allocated - 1
     high_bit = header.integer("HighBit")
     high_bit = stored - 1 if high_bit is None else high_bit
-    if stored > allocated or not stored - 1 <= high_bit < allocated:
+    if stored > allocated or high_bit >= allocated:
         raise refuse("bit_depth_unsupported")
+    if high_bit < stored - 1:
+        header.flags.add("high_bit_invalid")
+        high_bit = stored - 1
     return allocated, stored, high_bit
 
 

@@ -59,9 +59,10 @@ def read_frame(file: DicomFile, layout: Layout, halvings: int) -> Frame:
 
     Raises InputRefused where the data is too short, damaged, of another size, or in no known syntax.
     """
-    if file.pixels.length is None:
+    is_raw = file.transfer_syntax in RAW_SYNTAXES
+    if file.pixels.length is None or (not is_raw and file.body[file.pixels.offset : file.pixels.offset + 4] == _ITEM):
         return _read_encapsulated(file, layout, halvings)
-    if file.transfer_syntax not in RAW_SYNTAXES:
+    if not is_raw:
         if file.pixels.length != layout.bytes_per_frame:
             raise _unsupported(file.transfer_syntax)
         file.header.flags.add("transfer_syntax_wrong")
@@ -139,7 +140,9 @@ def _read_encapsulated(file: DicomFile, layout: Layout, halvings: int) -> Frame:
     syntax, flags = file.transfer_syntax, file.header.flags
     stream = _first_stream(file, layout)
     info = codestream.inspect(stream)
-    if info is None and syntax == RLE:
+    if info is None and (syntax == RLE or _is_run_length(stream, layout)):
+        if syntax != RLE:
+            flags.add("transfer_syntax_wrong")
         shape, dtype = (layout.samples, layout.rows, layout.columns), np.dtype(f"<u{layout.bits_allocated // 8}")
         planes = decode_run_lengths(stream, shape, dtype)
         values = planes[0] if layout.samples == 1 else np.moveaxis(planes, 0, -1)
@@ -163,10 +166,16 @@ def _read_encapsulated(file: DicomFile, layout: Layout, halvings: int) -> Frame:
     return Frame(values, -(1 << (info.precision - 1)) if info.is_signed else 0, halvings)
 
 
+def _is_run_length(stream: bytes, layout: Layout) -> bool:
+    """Whether the stream begins with the header of DICOM's run lengths: number of segments, the first after 64 bytes."""
+    return stream[:8] == struct.pack("<II", layout.samples * layout.bits_allocated // 8, 64)
+
+
 def _first_stream(file: DicomFile, layout: Layout) -> bytes:
     """The compressed bytes of the first frame, its fragments joined."""
     items = list(_items(file))
-    fragments = items[1:]  # the first item is the offset table
+    # The first item is the offset table; a single one that is larger than that is a picture without a table.
+    fragments = items[1:] or [(start, end) for start, end in items if end - start > 4 * layout.frames]
     if not fragments:
         raise refuse("pixels_truncated", "Pixel Data has no compressed frame")
     if layout.frames > 1 and len(fragments) == layout.frames:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import struct
 from collections.abc import Callable
 from typing import Any
 
@@ -154,6 +155,14 @@ def test_fragments_of_one_frame_are_joined() -> None:
         (small_dicom.JPEG_LOSSLESS, small_dicom.EXPLICIT),
         (small_dicom.JPEG_2000, small_dicom.JPEG_LS),
         (small_dicom.EXPLICIT, small_dicom.JPEG_LOSSLESS),
+        (small_dicom.EXPLICIT, small_dicom.BIG_ENDIAN),
+        (small_dicom.JPEG_LS, small_dicom.BIG_ENDIAN),
+        (small_dicom.BIG_ENDIAN, small_dicom.EXPLICIT),
+        (small_dicom.BIG_ENDIAN, small_dicom.IMPLICIT),
+        (small_dicom.DEFLATED, small_dicom.EXPLICIT),
+        (small_dicom.IMPLICIT, small_dicom.RLE),
+        (small_dicom.JPEG_2000, small_dicom.RLE),
+        ("1.2.840.10008.1.2.4.92", small_dicom.JPEG_2000),
     ],
 )
 def test_a_wrong_transfer_syntax_is_seen_through(declared: str, actual: str) -> None:
@@ -168,8 +177,27 @@ def test_a_wrong_transfer_syntax_is_seen_through(declared: str, actual: str) -> 
     group = int.from_bytes(content[140:144], "little") + grown
     changed = content[:140] + group.to_bytes(4, "little") + content[144 : start - 2]
     changed += len(value).to_bytes(2, "little") + value + content[end:]
-    np.testing.assert_array_equal(stored_values(changed), PICTURE)
+    np.testing.assert_array_equal(stored_values(changed), stored_values(content))
     assert "transfer_syntax_wrong" in read(changed).flags
+
+
+def test_a_missing_meta_group_or_preamble_costs_nothing() -> None:
+    for syntax in (small_dicom.IMPLICIT, EXPLICIT, small_dicom.BIG_ENDIAN):
+        content = make_dicom(PICTURE, syntax)
+        body = content[144 + int.from_bytes(content[140:144], "little") :]
+        for changed, flags in ((body, {"preamble_missing"}), (content[:132] + body, set())):
+            np.testing.assert_array_equal(stored_values(changed), PICTURE)
+            assert set(read(changed).flags) - {"image_small"} == flags
+
+
+def test_compressed_pixel_data_of_defined_length_or_without_a_table() -> None:
+    content = make_dicom(PICTURE, small_dicom.JPEG_LS)
+    start = content.index(b"\xe0\x7f\x10\x00OB") + 8
+    length = struct.pack("<I", len(content) - start - 4)
+    np.testing.assert_array_equal(stored_values(content[:start] + length + content[start + 4 :]), PICTURE)
+    table = content.index(b"\xfe\xff\x00\xe0", start)
+    picture = content.index(b"\xfe\xff\x00\xe0", table + 8)
+    np.testing.assert_array_equal(stored_values(content[:table] + content[picture:]), PICTURE)
 
 
 # Modality transform, VOI transform, polarity

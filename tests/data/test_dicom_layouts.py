@@ -124,9 +124,15 @@ def test_missing_bits_stored_are_all_bits() -> None:
     assert "bits_stored_missing" in radiograph.flags
 
 
+def test_a_high_bit_below_the_stored_ones_is_ignored() -> None:
+    radiograph = read(make_dicom(PICTURE, values={"BitsStored": 16, "HighBit": 11}))
+    assert_shows(radiograph, PLAIN)
+    assert "high_bit_invalid" in radiograph.flags
+
+
 @pytest.mark.parametrize(
     "values",
-    [{"BitsAllocated": 32}, {"BitsAllocated": 1}, {"BitsStored": 17}, {"HighBit": 3}, {"BitsAllocated": None}],
+    [{"BitsAllocated": 32}, {"BitsAllocated": 1}, {"BitsStored": 17}, {"HighBit": 16}, {"BitsAllocated": None}],
 )
 def test_bits_that_make_no_samples_are_refused(values: dict[str, Any]) -> None:
     assert refusal(make_dicom(PICTURE, values=values)).code == "bit_depth_unsupported"

@@ -168,7 +168,7 @@ def _reduce(
     if isinstance(brightness, Table) or padding is not None:
         entries = tabulate(brightness, 256 if values.dtype == np.uint8 else int(values.max()) + 1)
         looked_up = reduce_area(values, *size, partial(_look_up, entries, padding), FULL, halved)
-        return to_uint8(looked_up / np.float32(FULL))
+        return to_uint8(looked_up, 0, FULL)
     return _draw(values, brightness, size, halved)
 
 
@@ -178,9 +178,11 @@ def _draw(
     """A line's brightness of the frame at its final size; `ends` sees all values on the way."""
     low, high = sorted((line.start, line.stop))
     if high - low < NARROW:
-        return to_uint8(line(reduce_area(values, *size, partial(_clip_exactly, low, high, ends), FULL, halved)))
-    lowest, highest = max(0, int(low)), min(FULL, int(np.ceil(high)))
-    return to_uint8(line(reduce_area(values, *size, partial(_clip, lowest, highest, ends), highest, halved)))
+        reduced = reduce_area(values, *size, partial(_clip_exactly, low, high, ends), FULL, halved)
+    else:
+        lowest, highest = max(0, int(low)), min(FULL, int(np.ceil(high)))
+        reduced = reduce_area(values, *size, partial(_clip, lowest, highest, ends), highest, halved)
+    return to_uint8(reduced, line.start, line.stop)
 
 
 def _look_up(

@@ -52,7 +52,7 @@ def read_image(path: Path, size: int, rules: PreprocessConfig) -> Radiograph:
         flags.add("image_small")
     brightness = _brightness(values, rules.intensity)
     reduced = reduce_area(values, *fit_size(width, height, 1.0, size))
-    return Radiograph(to_uint8(brightness(reduced)), (width, height), {}, tuple(sorted(flags)))
+    return Radiograph(to_uint8(reduced, brightness.start, brightness.stop), (width, height), {}, tuple(sorted(flags)))
 
 
 def fit_square(pixels: NDArray[np.uint8], size: int) -> tuple[NDArray[np.uint8], tuple[int, int, int, int]]:

@@ -104,22 +104,27 @@ def reduce_area(
     full_columns, full_rows = halved.full_size if halved else (columns, rows)
     times = halved.times if halved else 0
     shorter, narrower = min(rows, height), min(columns, width)
-    reduced = scratch("rows", (shorter, columns), np.float32)
-    _average_rows(values, _plan(rows, shorter, full_rows, times), prepare, highest, reduced)
-    if narrower < columns:
-        turned = scratch("columns", (columns, shorter), np.float32)
-        cv2.transpose(reduced, turned)
-        averages = scratch("averages", (narrower, shorter), np.float32)
-        _average_rows(turned, _plan(columns, narrower, full_columns, times), _as_they_are, highest, averages)
-        reduced = np.asarray(cv2.transpose(averages))
+    reduced = np.empty((shorter, narrower), np.float32)
+    across = _plan(columns, narrower, full_columns, times, columns)[0]
+    for strip in _plan(rows, shorter, full_rows, times, STRIP_ROWS):
+        averages = _average_rows(prepare(values[strip.rows], strip.rows), strip, highest, "down")
+        if narrower < columns:
+            turned = scratch("turned", averages.shape[::-1], np.float32)
+            cv2.transpose(averages, turned)
+            averages = _average_rows(turned, across, highest, "across").T
+        reduced[strip.cells] = averages
     if reduced.shape != (height, width):
         return np.asarray(cv2.resize(reduced, (width, height), interpolation=cv2.INTER_LINEAR), dtype=np.float32)
-    return reduced if narrower < columns else reduced.copy()
+    return reduced
 
 
-def to_uint8(brightness: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Brightness 0 to 1 -> 0 to 255, rounded to the nearest; beyond is clipped."""
-    return np.rint(np.clip(brightness, 0.0, 1.0) * np.float32(255.0)).astype(np.uint8)
+def to_uint8(values: NDArray[np.float32], start: float, stop: float) -> NDArray[np.uint8]:
+    """0 at `start` to 255 at `stop`, straight between and clipped beyond, rounded. Overwrites `values`."""
+    values -= start
+    values *= 255.0 / (stop - start)
+    np.clip(values, 0.0, 255.0, out=values)
+    np.rint(values, out=values)
+    return values.astype(np.uint8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +145,7 @@ class _Strip:
 
 
 @functools.lru_cache(maxsize=64)
-def _plan(length: int, count: int, full_length: int, halvings: int) -> tuple[_Strip, ...]:
+def _plan(length: int, count: int, full_length: int, halvings: int, rows_at_once: int) -> tuple[_Strip, ...]:
     """Strips of `count` equal cells over `full_length` samples, of which `length` are left after the halvings."""
     factor = 1 << halvings
     edges = np.arange(count + 1) * (full_length / count)
@@ -148,7 +153,7 @@ def _plan(length: int, count: int, full_length: int, halvings: int) -> tuple[_St
     starts = edges.astype(np.int64)
     parts, shares = (edges - starts).astype(np.float32)[:, None], (1 / np.diff(edges)).astype(np.float32)[:, None]
     strips = []
-    step = max(1, STRIP_ROWS * count // length)
+    step = max(1, rows_at_once * count // length)
     for first in range(0, count, step):
         last = min(first + step, count)
         top, bottom = int(starts[first]), min(int(starts[last]) + 1, length)
@@ -167,24 +172,20 @@ def _plan(length: int, count: int, full_length: int, halvings: int) -> tuple[_St
     return tuple(strips)
 
 
-def _average_rows(
-    values: NDArray[Any], strips: tuple[_Strip, ...], prepare: Prepare, highest: int, averages: NDArray[np.float32]
-) -> None:
-    """The average of the rows in each cell, strip by strip: [n, m] -> `averages`, float32 [cells, m]."""
-    is_narrow = highest * max(n + 1 for strip in strips for _, _, n in strip.runs) <= FULL
-    for strip in strips:
-        rows = prepare(values[strip.rows], strip.rows)
-        if not is_narrow:
-            rows = _widen("strip", rows)  # whole numbers of 24 bits are exact in float32 too
-        target = averages[strip.cells]
-        _add_whole_rows(rows, strip, target)
-        if strip.parts is not None:
-            cut = scratch("cut", (len(strip.edges), rows.shape[1]), rows.dtype)
-            cut = _widen("wide cut", np.take(rows, strip.edges, axis=0, out=cut, mode="clip"))
-            cut *= strip.parts
-            target -= cut[:-1]
-            target += cut[1:]
-        target *= strip.shares
+def _average_rows(rows: NDArray[Any], strip: _Strip, highest: int, name: str) -> NDArray[np.float32]:
+    """The average of the rows in each cell of the strip, [n, m] -> float32 [cells, m] in the scratch of that name."""
+    if highest * max(n + 1 for _, _, n in strip.runs) > FULL:
+        rows = _widen("strip", rows)  # whole numbers of 24 bits are exact in float32 too
+    averages = scratch(name, (len(strip.shares), rows.shape[1]), np.float32)
+    _add_whole_rows(rows, strip, averages)
+    if strip.parts is not None:
+        cut = scratch("cut", (len(strip.edges), rows.shape[1]), rows.dtype)
+        cut = _widen("wide cut", np.take(rows, strip.edges, axis=0, out=cut, mode="clip"))
+        cut *= strip.parts
+        averages -= cut[:-1]
+        averages += cut[1:]
+    averages *= strip.shares
+    return averages
 
 
 def _add_whole_rows(rows: NDArray[Any], strip: _Strip, target: NDArray[np.float32]) -> None:
@@ -198,10 +199,6 @@ def _add_whole_rows(rows: NDArray[Any], strip: _Strip, target: NDArray[np.float3
         top = bottom
     if sums is not target:
         np.copyto(target, sums)
-
-
-def _as_they_are(rows: NDArray[Any], place: slice) -> NDArray[Any]:
-    return rows
 
 
 def _widen(name: str, values: NDArray[Any]) -> NDArray[np.float32]:

@@ -31,22 +31,22 @@ def _option(metavar: str, help: str, default: str | None = None, **more: Any) ->
     return typer.Option(metavar=metavar, help=help, **more)
 
 
-def _complete_preset(incomplete: str) -> list[str]:
-    from placecli.config import list_presets
-
-    return [name for name in list_presets() if name.startswith(incomplete)]
+def _parse_shard(text: str) -> tuple[int, int]:
+    """(i, n) of "i/n" with 0 <= i < n."""
+    index, _, count = text.partition("/")
+    if not (index.isdecimal() and count.isdecimal() and int(index) < int(count)):
+        raise typer.BadParameter(f"{text}: write it as I/N with 0 <= I < N, e.g. 0/8")
+    return int(index), int(count)
 
 
 PresetOption = Annotated[
     str | None,
-    _option("NAME|FILE", "A shipped preset (mimic, openi, folder, demo) or YAML.", autocompletion=_complete_preset),
+    _option("NAME|FILE", "Shipped (mimic, openi, folder, demo) or YAML.", autocompletion=overrides.complete_preset),
 ]
 SetOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set", metavar="KEY=VALUE", help="Change one key of the preset (repeatable), e.g. pretrain.epochs=3."
-    ),
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a key (repeatable): pretrain.epochs=3.")
 ]
+SlurmOption = Annotated[list[str] | None, _option("KEY=VALUE", "Of sbatch (repeatable): partition=cpu, mem_gb=16.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="JSON lines on stdout, also on a terminal.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Print what would be read and done; do nothing.")]
@@ -78,7 +78,10 @@ def preprocess(
     out: Annotated[Path | None, _option("STORE", "Store to write.", "stores/<preset>")] = None,
     reports: Annotated[Path | None, _option("FILE", "CSV or JSONL of reports, by file, study or accession.")] = None,
     workers: Annotated[int | None, _option("N", "Processes.", "as cores and memory allow", min=1)] = None,
-    shard: Annotated[str | None, _option("I/N", "Part I of N from 0, for array jobs; without it, merge.")] = None,
+    shard: Annotated[Any, _option("I/N", "Part I of N from 0; without it, merge.", parser=_parse_shard)] = None,
+    submit: Annotated[Literal["slurm", "local"] | None, _option("slurm|local", "Share out to --jobs tasks.")] = None,
+    jobs: Annotated[int, _option("N", "Tasks of --submit.", min=1)] = 8,
+    slurm: SlurmOption = None,
     pseudonymize: Annotated[Path | None, _option("KEYFILE", "Replace ids by hashes keyed with this file.")] = None,
     set_: SetOption = None,
     dry_run: DryRunOption = False,
@@ -92,21 +95,28 @@ def preprocess(
     """
     if (root is None) == (dicom_dir is None):
         raise typer.BadParameter("say where the files are: --root DIR (a release) or --dicom-dir DIR (any folder)")
+    if (submit and shard) or (slurm and submit != "slurm"):
+        raise typer.BadParameter("--slurm goes with --submit slurm, and --submit without --shard")
     source = root or dicom_dir or Path()
     name = _need_preset(preset or ("folder" if dicom_dir else None))
-    part = _parse_shard(shard)
     config = overrides.load(name, "preprocess", [*overrides.assign("preprocess.reports", reports), *(set_ or [])])
     store = out or overrides.default_folder("stores", name)
 
     from placecli.data import preprocess as stage
+    from placecli.data.submit import Submission, preprocess_on_cluster
 
     output = terminal.Output(json)
-    choices: dict[str, Any] = {"workers": workers, "shard": part, "pseudonymize": pseudonymize}
+    choices: dict[str, Any] = {"workers": workers, "pseudonymize": pseudonymize}
     if dry_run:
-        output.record(stage.plan(config, source, store, **choices), "place preprocess --dry-run")
+        output.record(stage.plan(config, source, store, shard=shard, **choices), "place preprocess --dry-run")
         return
     with terminal.Progress(quiet) as progress:
-        summary = stage.preprocess(config, source, store, progress=progress.of("preprocess"), **choices)
+        choices["progress"] = progress.of("preprocess")
+        if submit:
+            choices |= {"submission": Submission(submit, jobs, slurm or ()), "say": terminal.say}
+            summary = preprocess_on_cluster(config, source, store, **choices)
+        else:
+            summary = stage.preprocess(config, source, store, shard=shard, **choices)
     output.record(summary, "place preprocess")
 
 
@@ -270,16 +280,6 @@ def _need_preset(preset: str | None) -> str:
     if preset is None:
         raise typer.BadParameter("say which preset: --preset mimic, openi, folder, demo or a YAML file")
     return preset
-
-
-def _parse_shard(text: str | None) -> tuple[int, int] | None:
-    """(i, n) of "i/n" with 0 <= i < n."""
-    if text is None:
-        return None
-    index, slash, count = text.partition("/")
-    if not slash or not index.isdecimal() or not count.isdecimal() or int(index) >= int(count):
-        raise typer.BadParameter(f"--shard {text}: write it as I/N with 0 <= I < N, e.g. 0/8")
-    return int(index), int(count)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

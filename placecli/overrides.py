@@ -57,3 +57,10 @@ def assign(key: str, value: Path | int | str | None) -> list[str]:
 def default_folder(kind: str, preset: str) -> Path:
     """`stores/<preset>` or `runs/<preset>`; a preset file goes by its name without the ending."""
     return Path(kind) / Path(preset).stem
+
+
+def complete_preset(incomplete: str) -> list[str]:
+    """Shipped presets whose name begins so, for completion in the shell."""
+    from placecli.config import list_presets
+
+    return [name for name in list_presets() if name.startswith(incomplete)]

@@ -197,6 +197,22 @@ def test_each_finding_changes_the_picture_inside_its_mask_and_in_the_right_direc
     assert min(seen[label] for label in LABELS) >= 5
 
 
+def test_masks_of_local_findings_hold_what_changed_and_little_else() -> None:
+    seen = Counter[str]()
+    for study, each in found(kinds.EFFUSION, kinds.CONSOLIDATION, kinds.NODULE, kinds.PNEUMOTHORAX):
+        label = each.condition.label
+        # More air or fluid than this pushes the heart aside.
+        if seen[label] == 6 or each.condition.severity > 0.6:
+            continue
+        seen[label] += 1
+        change, inside = changes(study, each)
+        is_changed = np.abs(change) > 0.02
+        assert (is_changed & inside).sum() > 0.6 * inside.sum(), f"{study.study_id} {each.condition}"
+        strong = np.abs(change) > 0.1
+        assert (strong & inside).sum() >= 0.5 * strong.sum(), f"{study.study_id} {each.condition}"
+    assert set(seen.values()) == {6}
+
+
 @pytest.mark.parametrize("label", [kinds.EFFUSION, kinds.CONSOLIDATION, kinds.PNEUMOTHORAX, kinds.CARDIOMEGALY])
 def test_a_more_severe_finding_covers_more(label: str) -> None:
     study = make_study(SEED, 2)

@@ -166,6 +166,7 @@ def test_every_transfer_syntax_reads_back_to_the_picture(
         assert np.abs(pixels - 255.0 * study.image).max() <= 1.0
         written = pydicom.dcmread(tmp_path / "x.dcm")
         assert written.file_meta.TransferSyntaxUID == syntax
+        assert written.PhotometricInterpretation == ("MONOCHROME1" if is_inverted else "MONOCHROME2")
         if syntax in (JPEGLosslessSV1, JPEGLSLossless):
             continue  # pydicom has no decoder of its own for these two
         stored = written.pixel_array.astype(float)

@@ -44,7 +44,10 @@ FITTING_CODES = (
     (r"\bcut at\b", {"pixels_truncated"}),
     (r"empty file|zero bytes", {"empty_file"}),
     (r"\bHTML\b|\ba PNG\b|random bytes", {"not_dicom"}),
-    (r"not a chest|not human|modality (?!CR|DX|RG)[A-Z]{2}\b", {"not_chest"}),
+    (
+        r"not a chest|not human|modality (?!CR|DX|RG)[A-Z]{2}\b|BodyPartExamined (?!CHEST|THORAX|absent)\w",
+        {"not_chest"},
+    ),
     (r"\b(lateral|decubitus|oblique)\b", {"view_excluded"}),
     (r"stream (with|cut|corrupt)", {"pixels_corrupt", "pixels_truncated", "size_mismatch"}),
 )

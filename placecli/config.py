@@ -80,7 +80,7 @@ class ModelConfig(Section):
     """`random`, `pretrained` (package or local cache), or a local safetensors file."""
     image_size: Annotated[int, Field(ge=32, le=1024)] = 224
     image_width: Count = 192
-    image_depth: Count = 6
+    image_depth: Annotated[int, Field(ge=0)] = 6
     image_heads: Count = 3
     """width, depth, heads and patch shape the builtin encoder only."""
     image_patch: Literal[8, 16, 32] = 16
@@ -91,6 +91,8 @@ class ModelConfig(Section):
     """Keep the published text encoder as it is: its features are computed once per report, only the heads learn."""
     text_layers: Annotated[int, Field(ge=0)] = 0
     """Keep the first layers only; 0 keeps all (builtin: its depth, default 3)."""
+    text_context: Literal["sentence", "report"] = "sentence"
+    """What a word reads while it is encoded. sentence: its own sentence, which then means the same asked alone."""
     text_width: Count = 192
     text_heads: Count = 3
     vocabulary: Annotated[int, Field(ge=100)] = 4000
@@ -125,8 +127,12 @@ class ObjectiveConfig(Section):
     observation_temperature: Positive = 0.1
     matching: Literal["soft", "hungarian"] = "soft"
     false_negatives: Literal["mask", "soft", "none"] = "mask"
+    sighting_weight: Weight = 1.0
+    """Of the question which image of the batch shows a sentence, within PCMA."""
     within_report_weight: Weight = 1.0
     diversity_weight: Weight = 0.0
+    balance_weight: Weight = 0.0
+    """Of the difference between the queries in how many sentences they answer."""
     correlation_target: Literal["pixels", "features", "responses"] = "pixels"
     correlation_mask_ratio: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
     correlation_heads: Count = 8

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final
@@ -77,7 +77,7 @@ def fingerprint(config: PreprocessConfig, listing: Listing, pseudonyms: Pseudony
     """The fingerprint of a run with that section and listing, on the packages installed now."""
     digest = hashlib.sha256()
     for image in listing.images:
-        digest.update(json.dumps([*_facts(image).values()], sort_keys=True).encode())
+        digest.update(json.dumps(_facts(image), sort_keys=True).encode())
     for reject in listing.rejects:
         digest.update(json.dumps([reject.source, reject.code]).encode())
     tables = {name: getattr(config, name) for name in ("reports", "labels")}
@@ -168,8 +168,9 @@ def source_name(path: Path, root: Path) -> str:
     """`path` relative to `root` with `/`; it starts with `..` for a file elsewhere. Bytes that are no UTF-8 are
     written as `\\xff`, since a store is UTF-8 throughout.
     """
-    name = Path(os.path.relpath(path, root)).as_posix()
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    whole, start = str(path), f"{root}{os.sep}"
+    name = whole.removeprefix(start) if whole.startswith(start) else os.path.relpath(path, root)
+    return name.replace(os.sep, "/").encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def _size(path: Path) -> int:
@@ -203,7 +204,19 @@ def _refuse_early(
         yield image
 
 
-def _facts(image: PlannedImage) -> dict[str, Any]:
+def _facts(image: PlannedImage) -> list[Any]:
     """What identifies a planned image wherever its release lies: everything but the absolute paths."""
-    facts = asdict(replace(image, path="", mask="", report_path=""))
-    return facts | {"has_mask": bool(image.mask), "report_name": Path(image.report_path).name}
+    return [
+        image.source,
+        image.num_bytes,
+        image.image_id,
+        image.study_id,
+        image.patient_id,
+        image.split,
+        image.view,
+        [[box.label, box.x, box.y, box.width, box.height] for box in image.boxes],
+        bool(image.mask),
+        dict(image.sections),
+        Path(image.report_path).name,
+        dict(image.labels),
+    ]

@@ -81,6 +81,8 @@ BACKGROUND: Final = 0.03
 """Chance of any finding that the story does not name; the slow ones below have their own."""
 BACKGROUND_SLOW: Final[Mapping[str, float]] = {SCOLIOSIS: 0.07, HERNIA: 0.09, PNEUMOTHORAX: 0.06, NODULE: 0.05}
 NORMAL_CHANCE: Final = 0.29
+LEAST_SEVERITY: Final = 0.15
+"""Below it a finding would change fewer grey levels than the noise of the detector."""
 LASTING: Final = frozenset({CARDIOMEGALY, HYPERINFLATION, HERNIA, SCOLIOSIS, MASS, NODULE})
 EXCLUSIVE: Final = ((HYPERINFLATION, EDEMA), (HYPERINFLATION, ATELECTASIS))
 """Of each pair the second is dropped: their signs cancel each other."""
@@ -110,7 +112,7 @@ def follow_up(rng: np.random.Generator, before: Sequence[Condition]) -> tuple[Co
             kept.append(condition)
             continue
         growth = float(rng.uniform(0.9, 1.2))
-        severity = float(np.clip(condition.severity + rng.normal(0, 0.25), 0.05, 1.0))
+        severity = float(np.clip(condition.severity + rng.normal(0, 0.25), LEAST_SEVERITY, 1.0))
         size = round(condition.size_cm * growth, 1)
         if condition.label == NODULE:
             size = min(size, 2.9)
@@ -142,7 +144,7 @@ def _place(rng: np.random.Generator, labels: set[str]) -> list[Condition]:
 
 
 def _condition(rng: np.random.Generator, label: str, side: str) -> Condition:
-    severity, size, site = float(rng.uniform(0.05, 1.0)), 0.0, ""
+    severity, size, site = float(rng.uniform(LEAST_SEVERITY, 1.0)), 0.0, ""
     if label in (CARDIOMEGALY, HYPERINFLATION):
         side = ""
     elif label == EDEMA:
@@ -155,7 +157,7 @@ def _condition(rng: np.random.Generator, label: str, side: str) -> Condition:
         site = _site_of_air(severity)
     elif label in (NODULE, MASS):
         site = str(rng.choice(ZONES))
-        size = round(float(rng.uniform(1.4, 2.9) if label == NODULE else rng.uniform(3.8, 7.0)), 1)
+        size = round(float(rng.uniform(1.7, 2.9) if label == NODULE else rng.uniform(3.8, 7.0)), 1)
     elif label == HERNIA:
         side, size = "", round(float(rng.uniform(5.0, 8.5)), 1)
         severity = (size - 5.0) / 3.5

@@ -33,7 +33,7 @@ LOBE_CENTRES = {
     ("left", "lingula"): (8.6, 11.6),
     ("left", "lower lobe"): (10.4, 15.4),
 }
-ZONE_HEIGHTS = {"upper": 3.2, "mid": 8.6, "lower": 13.6}
+ZONE_HEIGHTS = {"upper": 3.2, "mid": 8.6, "lower": 12.9}
 
 
 @dataclass(slots=True)
@@ -77,7 +77,7 @@ def draw_consolidation(tissue: Tissue, condition: Condition) -> Mask:
     )
     r = ellipse_radius(frame, centre, (radius * rng.uniform(0.95, 1.15), radius), rng.uniform(-40, 40))
     rough = r + 0.14 * smooth_noise(rng, frame, 1.2) + 0.06 * smooth_noise(rng, frame, 0.45)
-    fraction = (0.5 + 0.35 * condition.severity) * ramp(rough, 1.2, 0.45)
+    fraction = (0.6 + 0.3 * condition.severity) * ramp(rough, 1.2, 0.45)
     if (condition.side, condition.site) == ("right", "upper lobe"):
         fraction = fraction * ramp(frame.y + 0.08 * frame.x, 7.6, 7.0)
     if (condition.side, condition.site) == ("right", "middle lobe"):
@@ -122,8 +122,8 @@ def draw_atelectasis(tissue: Tissue, condition: Condition, fluid: float) -> Mask
         length, tilt = rng.uniform(4.5, 6.5) + 1.5 * s, rng.uniform(-0.25, 0.25)
         x, y = x0 + side * rng.uniform(-0.5, 2.2), base - 1.5 * index - rng.uniform(0.0, 0.6)
         along = np.array([(-0.5, -0.5 * tilt), (0.0, -0.1), (0.5, 0.5 * tilt)]) * length
-        width = rng.uniform(0.45, 0.65) + 0.35 * s
-        stroke(canvas, frame, spline(along + np.array([x, y])), width, 2.2 + 1.6 * s)
+        width = rng.uniform(0.6, 0.8) + 0.4 * s
+        stroke(canvas, frame, spline(along + np.array([x, y])), width, 3.2 + 1.6 * s)
         stroke(region, frame, spline(along + np.array([x, y])), width + 0.7, 5.0)
     band = cv2.GaussianBlur(centimetres(canvas), (0, 0), 0.12 * frame.pixels_per_cm)
     tissue.soft += np.minimum(band, tissue.organs.air)
@@ -152,7 +152,7 @@ def draw_round(tissue: Tissue, condition: Condition) -> Mask:
         r = r + spikes + 0.04 * smooth_noise(rng, frame, 0.8)
     depth = np.float32(2 * radius) * np.sqrt(np.clip(1.0 - r * r, 0.0, 1.0)) ** (0.7 if is_mass else 0.85)
     # A calcified nodule is denser than water.
-    gain = 1.0 if is_mass else 1.25 + 0.6 * condition.severity
+    gain = 1.2 if is_mass else 1.6 + 0.6 * condition.severity
     tissue.soft += np.minimum(depth, np.maximum(tissue.organs.air, 0.0)) * np.float32(gain) * (1.0 - tissue.density)
     return _mask(r < 1.0)
 
@@ -203,8 +203,8 @@ def draw_hernia(tissue: Tissue, condition: Condition) -> Mask:
     tissue.fill_lung(0.9 * inside)
     level = np.float32(y - 0.1 * radius)
     hollow = np.sqrt(np.maximum(0.0, 1.0 - (r / 0.86) ** 2)) * ramp(frame.y, float(level) + 0.1, float(level) - 0.15)
-    tissue.gas += np.float32(3.4 + 1.2 * condition.severity) * hollow
-    tissue.soft += np.float32(1.2) * inside
+    tissue.gas += np.float32(4.4 + 1.2 * condition.severity) * hollow
+    tissue.soft += np.float32(2.4) * inside
     return _mask(r < 1.0)
 
 

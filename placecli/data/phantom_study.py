@@ -106,7 +106,7 @@ def _thorax(anatomy: Anatomy, pose: Pose, conditions: Sequence[Condition]) -> Th
                 domes = {side: top + low + 0.3 * s for side, top in domes.items()}
                 arch, cavity, density = 3.0 - 1.7 * s, 1.02 + 0.03 * s, 0.2 - 0.05 * s
             case kinds.SCOLIOSIS:
-                curve += sign * (1.3 + 2.1 * s)
+                curve += sign * (2.2 + 2.2 * s)
             case kinds.ATELECTASIS if condition.grade != "mild":
                 domes[sign] -= 0.3 + 1.2 * s
                 shift += sign * 0.8 * s

@@ -138,13 +138,18 @@ def choose_device(device: str, local_rank: int = 0) -> torch.device:
     return chosen
 
 
+def num_ranks() -> int:
+    """How many processes train together; 1 without a process group."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
 def gather(features: Tensor) -> Tensor:
     """[B, ...] of each rank -> [world_size * B, ...] in the order of ranks, the same on all; B and the rest are equal.
 
     Differentiable: the gradient that a rank gets for its part is the sum of what all ranks' losses send there. With
     gradients then averaged over ranks this is the gradient of the mean of the ranks' losses. One process: identity.
     """
-    if not dist.is_initialized() or dist.get_world_size() == 1:
+    if num_ranks() == 1:
         return features
     if features.requires_grad:
         gathered: Tensor = _Gather.apply(features)
@@ -175,7 +180,7 @@ def _all_gather(features: Tensor) -> Tensor:
 
 def mean_over_ranks(values: Tensor) -> Tensor:
     """Element-wise mean over ranks; not-a-number anywhere is not-a-number everywhere."""
-    if dist.is_initialized() and dist.get_world_size() > 1:
+    if num_ranks() > 1:
         dist.all_reduce(values)
         values = values / dist.get_world_size()
     return values

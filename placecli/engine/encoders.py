@@ -2,7 +2,8 @@
 
 Every image encoder takes float [B, 1, S, S], the pixel value in [0, 1] minus 0.5 over 0.5, and gives the global
 feature [B, global_width] and patches [B, N, width] on its `grid` (rows, columns). Every text encoder takes tokens int64
-[B, L] and attention bool [B, L] and gives the global feature [B, width] and tokens [B, L, width].
+[B, L], attention bool [B, L] and sentence_index int64 [B, L] and gives the global feature [B, width] and tokens
+[B, L, width].
 
 Nothing touches a network: published weights are read from an installed package, a local folder or file, or the local
 cache of the Hugging Face hub; where they are absent, the error says how to fetch them.
@@ -49,8 +50,14 @@ def build_text_encoder(
     """
     if model.text_encoder == "builtin":
         return BuiltinTextEncoder(
-            vocabulary_size, model.max_tokens, model.text_width, model.text_layers or 3, model.text_heads, model.dropout
+            vocabulary_size,
+            model.max_tokens,
+            model.text_width,
+            model.text_layers or 3,
+            model.text_heads,
+            model.dropout,
+            model.text_context,
         )
     from placecli.engine.transformer_encoders import build_transformer, rebuild_transformer  # as above
 
-    return build_transformer(model) if architecture is None else rebuild_transformer(architecture)
+    return build_transformer(model) if architecture is None else rebuild_transformer(architecture, model.text_context)

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from placecli.engine.distributed import gather, num_ranks
+
 
 class SelfAttention(nn.Module):
     """Multi-head self-attention over tokens [B, N, D] -> [B, N, D]."""
@@ -17,12 +19,14 @@ class SelfAttention(nn.Module):
         self.output = nn.Linear(width, width)
 
     def forward(self, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
-        """`mask` bool [B, N] is True where a token may be read; a row needs at least one."""
+        """`mask` is True where a token may be read, bool [B, N] by all or [B, N, N] by the token of that row; each
+        token needs at least one to read."""
         query, key, value = (
             self.query_key_value(tokens).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
         )
-        allowed = None if mask is None else mask[:, None, None, :]
-        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=allowed)
+        if mask is not None:
+            mask = mask[:, None] if mask.dim() == 3 else mask[:, None, None, :]
+        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
         return self.output(mixed.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
 
 
@@ -96,6 +100,35 @@ class ProjectionHead(nn.Sequential):
 
     def __init__(self, width: int, hidden: int, embed_dim: int) -> None:
         super().__init__(nn.Linear(width, hidden), nn.LayerNorm(hidden), nn.GELU(), nn.Linear(hidden, embed_dim))
+
+
+class BatchNorm(nn.BatchNorm2d):
+    """Batch normalisation of feature maps [B, C, H, W] whose statistics are those of the batch over all processes.
+
+    Two processes with B images each so compute what one with 2B would. Accumulated micro-batches each have their own.
+    """
+
+    def forward(self, features: Tensor) -> Tensor:
+        if not self.training or num_ranks() == 1:
+            return super().forward(features)
+        own = torch.stack([features.float().mean(dim=(0, 2, 3)), features.float().square().mean(dim=(0, 2, 3))])
+        everyone = gather(own[None])
+        mean, square = everyone.mean(dim=0)
+        variance = (square - mean.square()).clamp(min=0.0)
+        self._remember(mean.detach(), variance.detach(), len(everyone) * features[:, 0].numel())
+        scale = self.weight * (variance + self.eps).rsqrt()
+        shift = self.bias - mean * scale
+        return (features * scale[:, None, None] + shift[:, None, None]).to(features.dtype)
+
+    @torch.no_grad()
+    def _remember(self, mean: Tensor, variance: Tensor, count: int) -> None:
+        share = self.momentum or 0.0
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        assert self.num_batches_tracked is not None
+        self.num_batches_tracked += 1
+        self.running_mean.lerp_(mean, share)
+        self.running_var.lerp_(variance * (count / max(count - 1, 1)), share)
 
 
 def sine_positions(rows: int, columns: int, width: int) -> Tensor:

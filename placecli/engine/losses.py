@@ -8,6 +8,7 @@ stands among all G.
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import torch
@@ -87,6 +88,25 @@ def report_contrast(
     return 0.5 * (halves[0].mean() + halves[1].mean())
 
 
+def sighting_contrast(
+    scores: Tensor, target: Tensor, temperature: float, weights: Tensor, mean_weight: Tensor, excluded: Tensor
+) -> Tensor:
+    """L_img: which image of the batch shows this sentence? One value per study [B].
+
+    scores [G, B, S] say how well each of all images answers each sentence of this process's reports:
+
+        L_b = sum_s w_bs CE_i(scores_.bs / temperature, b) / mean_weight
+
+    for weights [B, S] (0 at padding) and the mean over all G studies of their sum, so that the mean over studies is the
+    weighted mean over sentences. `excluded` bool [G, B, S] marks images whose own report says the sentence.
+    """
+    num_images = len(scores)
+    logits = scores.permute(1, 2, 0).flatten(0, 1) / temperature
+    own = target[:, None].expand_as(weights).flatten()
+    each = info_nce(logits, own, excluded.permute(1, 2, 0).reshape(-1, num_images)).view_as(weights)
+    return (weights * each).sum(dim=1) / mean_weight.clamp(min=1e-12)
+
+
 def sentence_contrast(
     textual: Tensor, answers: Tensor, mask: Tensor, temperature: float, excluded: Tensor | None = None
 ) -> Tensor:
@@ -114,6 +134,17 @@ def query_diversity(observations: Tensor) -> Tensor:
     overlap = (observations @ observations.transpose(1, 2)).clamp(min=0).square()
     others = overlap.sum(dim=(1, 2)) - overlap.diagonal(dim1=1, dim2=2).sum(dim=1)
     return others / max(num_queries * (num_queries - 1), 1)
+
+
+def query_usage(weights: Tensor, mask: Tensor) -> Tensor:
+    """The share of the sentences that each query answers, [K] with sum 1, from match weights [B, S, K], mask [B, S]."""
+    usage = mean_where(weights.flatten(0, 1).T, mask.flatten())
+    return usage / usage.sum().clamp(min=1e-12)
+
+
+def usage_imbalance(usage: Tensor) -> Tensor:
+    """log K - H(usage) in nats: 0 where all queries answer equally many sentences, log K where one answers all."""
+    return math.log(len(usage)) - torch.special.entr(usage).sum()
 
 
 def query_similarity(observations: Tensor) -> Tensor:

@@ -38,14 +38,15 @@ def match_weights(similarity: Tensor, mask: Tensor, temperature: float, matching
     return weights.view(shape).to(similarity.device)
 
 
-def observation_scores(
+def sentence_scores(
     visual: Tensor, textual: Tensor, mask: Tensor, temperature: float, matching: Matching = "soft"
-) -> Tensor:
-    """S^t(i, j), float32 [M, N]: how well image i answers the sentences of report j, in -1..1.
+) -> tuple[Tensor, Tensor]:
+    """How well image i answers sentence s of report j, float32 [M, N, S] in -1..1, and bool [M, N, S]: is it answered.
 
-    V-PORs [M, K, d], T-PORs [N, S, d], mask bool [N, S]; a report without a sentence gets 0.
+    V-PORs [M, K, d], T-PORs [N, S, d], mask bool [N, S]; where a sentence is absent, or `hungarian` left it without an
+    observation, the score is 0.
 
-        A_sk = match_weights(<t_js, v_ik>),  v^_s = normalize(sum_k A_sk v_ik),  S^t = mean_s <t_js, v^_s>
+        A_sk = match_weights(<t_js, v_ik>),  v^_s = normalize(sum_k A_sk v_ik),  score = <t_js, v^_s>
 
     v^ is never formed: its length is sqrt(A V V^T A^T). Reports are taken in chunks, whose intermediate values are
     computed again for the gradient.
@@ -58,10 +59,24 @@ def observation_scores(
         checkpoint(_scores, visual, part, part_mask, temperature, matching, use_reentrant=False)
         for part, part_mask in zip(torch.split(textual, chunk), torch.split(mask, chunk), strict=True)
     ]
-    return torch.cat(parts, dim=1)
+    return torch.cat([scores for scores, _ in parts], dim=1), torch.cat([answered for _, answered in parts], dim=1)
 
 
-def _scores(visual: Tensor, textual: Tensor, mask: Tensor, temperature: float, matching: Matching) -> Tensor:
+def observation_scores(
+    visual: Tensor, textual: Tensor, mask: Tensor, temperature: float, matching: Matching = "soft"
+) -> Tensor:
+    """S^t(i, j) = mean over j's answered sentences of `sentence_scores`, float32 [M, N]; 0 without a sentence."""
+    return mean_answered(*sentence_scores(visual, textual, mask, temperature, matching))
+
+
+def mean_answered(scores: Tensor, answered: Tensor) -> Tensor:
+    """Mean of scores [..., S], 0 where not answered bool [..., S], over the answered ones; 0 without any."""
+    return scores.sum(dim=-1) / answered.sum(dim=-1).clamp(min=1)
+
+
+def _scores(
+    visual: Tensor, textual: Tensor, mask: Tensor, temperature: float, matching: Matching
+) -> tuple[Tensor, Tensor]:
     num_reports, num_sentences, width = textual.shape
     similarity = textual.reshape(1, -1, width) @ visual.transpose(1, 2)  # [M, N S, K]
     valid = mask.reshape(1, -1)
@@ -75,8 +90,7 @@ def _scores(visual: Tensor, textual: Tensor, mask: Tensor, temperature: float, m
     squared_length = ((weights @ gram) * weights).sum(dim=2)
     cosine = (weights * similarity).sum(dim=2) * squared_length.clamp(min=1e-8).rsqrt()
     shape = (len(visual), num_reports, num_sentences)
-    total = cosine.masked_fill(~valid, 0.0).view(shape).sum(dim=2)
-    return total / valid.expand(len(visual), -1).view(shape).sum(dim=2).clamp(min=1)
+    return cosine.masked_fill(~valid, 0.0).view(shape), valid.expand(len(visual), -1).view(shape)
 
 
 @torch.no_grad()
@@ -91,18 +105,45 @@ def centre_sentences(textual: Tensor, mask: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def report_likeness(
-    textual: Tensor, keys: Tensor, text_key: Tensor, other: Tensor, other_keys: Tensor, other_text_key: Tensor
-) -> Tensor:
-    """How far report j is said by report i, [I, J] in -1..1: the mean over j's sentences of its best match in i.
+def sentence_likeness(textual: Tensor, keys: Tensor, other: Tensor, other_keys: Tensor) -> Tensor:
+    """How far report i says sentence t of report j, [I, J, T] in -1..1: the best match of the sentence in i.
 
-    Sentences [I, S, d] and [J, S, d] are centred unit vectors; keys int64 [I, S] and [J, S] are equal for equal
-    sentences (likeness 1) and -1 at padding; text keys [I] and [J] are equal for reports that say the same. The measure
-    has a direction: "no effusion" is said by a longer normal report, not the other way round.
+    Sentences [I, S, d] and [J, T, d] are centred unit vectors; keys int64 [I, S] and [J, T] are equal for equal
+    sentences (likeness 1) and -1 at padding, where the value means nothing.
     """
     similarity = torch.einsum("isd,jtd->ijst", textual, other)
     similarity = similarity.masked_fill(keys[:, None, :, None] == other_keys[None, :, None, :], 1.0)
-    best = similarity.masked_fill((keys < 0)[:, None, :, None], -1.0).amax(dim=2)
+    return similarity.masked_fill((keys < 0)[:, None, :, None], -1.0).amax(dim=2)
+
+
+@torch.no_grad()
+def report_likeness(likeness: Tensor, text_key: Tensor, other_keys: Tensor, other_text_key: Tensor) -> Tensor:
+    """How far report j is said by report i, [I, J] in -1..1: the mean of `likeness` (or truth) [I, J, T] over j's sentences.
+
+    `other_keys` int64 [J, T] is -1 at padding; text keys [I] and [J] are equal for reports that say the same, which is
+    likeness 1. The measure has a direction: "no effusion" is said by a longer normal report, not the other way round.
+    """
     counted = other_keys >= 0
-    likeness = best.masked_fill(~counted, 0.0).sum(dim=2) / counted.sum(dim=1).clamp(min=1)
-    return likeness.masked_fill(text_key[:, None] == other_text_key[None, :], 1.0)
+    mean = likeness.float().masked_fill(~counted, 0.0).sum(dim=2) / counted.sum(dim=1).clamp(min=1)
+    return mean.masked_fill(text_key[:, None] == other_text_key[None, :], 1.0)
+
+
+def says_the_same(keys: Tensor, other_keys: Tensor) -> Tensor:
+    """bool [I, J, T]: report i holds sentence t of report j word for word. Keys int64 [I, S] and [J, T], -1: padding.
+
+    Only words count here: sentences that an encoder in training finds alike would be taken out of the negatives, and
+    it would then find ever more of them alike.
+    """
+    same = (keys[:, None, None, :] == other_keys[None, :, :, None]) & (keys >= 0)[:, None, None, :]
+    return same.any(dim=3)
+
+
+@torch.no_grad()
+def rarity(keys: Tensor, all_keys: Tensor) -> Tensor:
+    """Weight of each sentence, float32 [B, S]: 1 over the number of reports of the batch that have the same sentence.
+
+    keys int64 [B, S] of this process's reports and [G, S] of all, -1 at padding (weight 0). Stock sentences of
+    normality stand in most reports and would drown the rare ones, which say what is to be seen.
+    """
+    count = (keys[:, :, None, None] == all_keys[None, None]).any(dim=3).sum(dim=2)
+    return torch.where(keys >= 0, 1.0 / count.clamp(min=1), 0.0)

@@ -148,7 +148,7 @@ class Place(nn.Module):
         `num_sentences` is S; by default the largest index of the batch decides.
         """
         slots = num_sentences or max(int(sentence_index.max()) + 1, 1)
-        global_feature, words = self.text_encoder(tokens, attention)
+        global_feature, words = self.text_encoder(tokens, attention, sentence_index)
         observations, mask = self.read_sentences(words, sentence_index, slots)
         return TextOutput(unit(self.text_head(global_feature)), words, observations, mask)
 

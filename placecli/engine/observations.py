@@ -14,7 +14,7 @@ from placecli.records import PlaceError
 class VisualObservationExtractor(nn.Module):
     """VPOE: K learnable pathology queries read the patches.
 
-    Pre-norm blocks, for H_0 = Q in R^{K x D} drawn from N(0, 0.02):
+    Pre-norm blocks, for H_0 = Q in R^{K x D} drawn from N(0, 1), so that the residual stream keeps the queries apart:
 
         H = H + SelfAttention(LN(H))
         H = H + CrossAttention(query=LN(H), key=LN(V) + position, value=LN(V))
@@ -27,7 +27,7 @@ class VisualObservationExtractor(nn.Module):
         super().__init__()
         if width % heads:
             raise PlaceError(f"pretrain.model.query_heads {heads} does not divide the patch width {width}")
-        self.queries = nn.Parameter(0.02 * torch.randn(num_queries, width))
+        self.queries = nn.Parameter(torch.randn(num_queries, width))
         self.register_buffer("positions", sine_positions(*grid, width), persistent=False)
         self.positions: Tensor
         self.patch_norm = nn.LayerNorm(width)

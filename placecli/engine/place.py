@@ -36,6 +36,8 @@ class Terms:
     """ITA"""
     pcma_batch: Tensor
     """observation contrast over the batch"""
+    pcma_sighting: Tensor
+    """which image of the batch shows a sentence"""
     pcma_sentence: Tensor
     """contrast between the sentences of one report"""
     correlation: Tensor
@@ -70,8 +72,10 @@ class _Batch:
 @dataclass(frozen=True)
 class _Pcma:
     batch: Tensor
+    sighting: Tensor
     sentence: Tensor
     diversity: Tensor
+    imbalance: Tensor
     query_entropy: Tensor
     query_similarity: Tensor
     attention: Tensor
@@ -80,7 +84,7 @@ class _Pcma:
 
 
 def objective(model: Place, batch: PairBatch, config: ObjectiveConfig, *, gather: Gather = lambda part: part) -> Terms:
-    """L = instance ITA + pcma (L_obs + within_report L_sent + diversity L_div) + correlation CCE + baseline term.
+    """L = instance ITA + pcma (L_obs + sighting L_img + within_report L_sent + diversity L_div) + correlation CCE + baseline.
 
     `batch.images` float [B, 1, S, S], (pixel - 0.5) / 0.5. `gather` joins equal batches of several processes; the mean
     over processes of `total` is then the total of the joined batch. Encoders and heads run under the caller's autocast;
@@ -103,12 +107,15 @@ def objective(model: Place, batch: PairBatch, config: ObjectiveConfig, *, gather
     total = config.instance_weight * instance + config.correlation_weight * correlation
     total = total + config.baseline_weight * baseline
     if pcma is not None:
-        observed = pcma.batch + config.within_report_weight * pcma.sentence + config.diversity_weight * pcma.diversity
+        observed = pcma.batch + config.sighting_weight * pcma.sighting
+        observed = observed + config.within_report_weight * pcma.sentence
+        observed = observed + config.diversity_weight * pcma.diversity + config.balance_weight * pcma.imbalance
         total = total + config.pcma_weight * observed
     return Terms(
         total=total,
         instance=instance.detach(),
         pcma_batch=pcma.batch.detach() if pcma else zero,
+        pcma_sighting=pcma.sighting.detach() if pcma else zero,
         pcma_sentence=pcma.sentence.detach() if pcma else zero,
         correlation=correlation.detach(),
         baseline=baseline.detach(),
@@ -120,7 +127,7 @@ def objective(model: Place, batch: PairBatch, config: ObjectiveConfig, *, gather
 
 def _encode(model: Place, batch: PairBatch, gather: Gather) -> _Batch:
     global_image, patches = model.image_encoder(batch.images)
-    global_text, words = model.text_encoder(batch.tokens, batch.attention)
+    global_text, words = model.text_encoder(batch.tokens, batch.attention, batch.sentence_index)
     rows, size = gather(batch.row), len(batch.row)
     # A batch holds a pair once, so its rows tell which part of the whole is this process's.
     part = (rows.view(-1, size) == batch.row).all(dim=1).int().argmax()
@@ -168,13 +175,15 @@ def _pcma(model: Place, shared: _Batch, config: ObjectiveConfig) -> _Pcma:
         sentence = losses.sentence_contrast(
             textual, unit(weights @ visual), answered, config.observation_temperature, same
         )
-        usage = losses.mean_where(weights.detach().flatten(0, 1).T, mask.flatten())
-        usage = usage / usage.sum().clamp(min=1e-12)
+        usage = losses.query_usage(weights, mask)
+        reports, sightings = _observation_contrast(visual, textual, mask, keys, shared, config)
         return _Pcma(
-            batch=_observation_contrast(visual, textual, mask, keys, shared, config),
+            batch=reports,
+            sighting=sightings,
             sentence=sentence.mean(),
             diversity=losses.query_diversity(visual).mean(),
-            query_entropy=torch.special.entr(usage).sum(),
+            query_entropy=torch.special.entr(usage.detach()).sum(),
+            imbalance=losses.usage_imbalance(shared.gather(usage[None]).mean(dim=0)),
             query_similarity=losses.query_similarity(visual.detach()).mean(),
             attention=attention,
             mask=mask,
@@ -184,30 +193,40 @@ def _pcma(model: Place, shared: _Batch, config: ObjectiveConfig) -> _Pcma:
 
 def _observation_contrast(
     visual: Tensor, textual: Tensor, mask: Tensor, keys: Tensor, shared: _Batch, config: ObjectiveConfig
-) -> Tensor:
+) -> tuple[Tensor, Tensor]:
+    """L_obs and L_img."""
     gather, temperature, how = shared.gather, config.match_temperature, config.matching
     all_visual, all_textual, all_mask, all_keys = gather(visual), gather(textual), gather(mask), gather(keys)
-    rows = matching.observation_scores(visual, all_textual, all_mask, temperature, how)
-    columns = rows
-    if len(all_visual) > len(visual):
-        columns = matching.observation_scores(all_visual, textual, mask, temperature, how)
+    own_scores, own_answered = matching.sentence_scores(all_visual, textual, mask, temperature, how)
+    columns = rows = matching.mean_answered(own_scores, own_answered)
+    is_alone = len(all_visual) == len(visual)
+    if not is_alone:
+        rows = matching.observation_scores(visual, all_textual, all_mask, temperature, how)
+    same = matching.says_the_same(all_keys, keys)
     row_likeness = column_likeness = None
     if config.false_negatives != "none":
-        centred = matching.centre_sentences(all_textual.detach(), all_mask)
-        own = centred[shared.target], keys, shared.pairs.text_key
-        everyone = centred, all_keys, shared.text_key
-        row_likeness = column_likeness = matching.report_likeness(*own, *everyone)
-        if len(all_visual) > len(visual):
-            column_likeness = matching.report_likeness(*everyone, *own)
-    return losses.report_contrast(
-        rows,
-        columns,
+        text_key, everyone = shared.pairs.text_key, shared.text_key
+        said, says = same, same if is_alone else matching.says_the_same(keys, all_keys)
+        if config.false_negatives == "soft":
+            centred = matching.centre_sentences(all_textual.detach(), all_mask)
+            said = matching.sentence_likeness(centred, all_keys, centred[shared.target], keys)
+            says = said if is_alone else matching.sentence_likeness(centred[shared.target], keys, centred, all_keys)
+        column_likeness = matching.report_likeness(said, everyone, keys, text_key)
+        row_likeness = matching.report_likeness(says, text_key, all_keys, everyone)
+    reports = losses.report_contrast(
+        rows, columns, shared.target, config.observation_temperature, row_likeness, column_likeness,
+        config.false_negatives,
+    )  # fmt: skip
+    weights = matching.rarity(keys, all_keys)
+    sightings = losses.sighting_contrast(
+        own_scores,
         shared.target,
         config.observation_temperature,
-        row_likeness,
-        column_likeness,
-        config.false_negatives,
+        weights,
+        gather(weights.sum(dim=1)).mean(),
+        same,
     )
+    return reports, sightings.mean()
 
 
 def _correlation(model: Place, shared: _Batch, config: ObjectiveConfig, pcma: _Pcma | None) -> Tensor:

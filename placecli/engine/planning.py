@@ -8,18 +8,24 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from placecli.config import ModelConfig, Preset, PretrainConfig
 from placecli.data.store import Store, open_store
+from placecli.engine.builtin import BuiltinTextEncoder
 from placecli.engine.encoders import build_image_encoder, build_text_encoder
 from placecli.engine.place import Place
 from placecli.engine.sampler import Sampler
 from placecli.engine.training import total_steps
+from placecli.engine.transformer_encoders import TransformerTextEncoder
 from placecli.records import PlaceError
 
 BYTES_PER_PARAMETER = 16
 """float32 weight, gradient and AdamW's two moments."""
+
+KEPT_PER_LAYER = 17
+"""Values a token and channel that autograd keeps of a BERT layer: inputs of its maps and norms, four of them of the
+feed-forward part before and four after its activation."""
 
 PARTS = {
     "image_encoder": "image encoder",
@@ -161,13 +167,15 @@ class _Vocabulary:
 
 def _shape(config: PretrainConfig, *, can_read_text: bool) -> Place:
     """The model without memory for its weights; the built-in stands in for a text encoder whose files are absent."""
-    changed: dict[str, Any] = {"image_weights": "random", "text_weights": "random"}
+    changed: dict[str, Any] = {"image_weights": "random", "text_weights": "random", "text_frozen": False}
     if not can_read_text:
         changed["text_encoder"] = "builtin"
     shape = config.model.model_copy(update=changed)
     with torch.device("meta"):
         vocabulary: Any = _Vocabulary(config.model.vocabulary)
-        return Place.from_config(shape, config.objective, vocabulary)
+        model = Place.from_config(shape, config.objective, vocabulary)
+    model.text_encoder.requires_grad_(not config.model.text_frozen)
+    return model
 
 
 def _count(model: Place) -> dict[str, int | None]:
@@ -197,15 +205,24 @@ def _memory(model: Place, config: PretrainConfig) -> int:
         tokens = torch.zeros(num, shape.max_tokens, dtype=torch.long)
         attention = torch.ones(num, shape.max_tokens, dtype=torch.bool)
         _, patches = model.image_encoder(torch.zeros(num, 1, shape.image_size, shape.image_size))
-        _, words = model.text_encoder(tokens, attention)
+        words = _words(model, tokens, attention)
         model.observe(patches)
         model.read_sentences(words, tokens, shape.max_sentences)
         if model.predictor is not None:
             model.predictor(patches, words, attention)
     weights = {parameter.untyped_storage()._cdata for parameter in model.parameters()}
     activations = sum(size for storage, (_, size) in kept.items() if storage not in weights)
-    return BYTES_PER_PARAMETER * _num_parameters(model) + activations * config.batch_size // num
+    if isinstance(model.text_encoder, TransformerTextEncoder) and not shape.text_frozen:
+        backbone: Any = model.text_encoder.backbone
+        num_layers, width = backbone.config.num_hidden_layers, backbone.config.hidden_size
+        activations += KEPT_PER_LAYER * 4 * num * shape.max_tokens * num_layers * width
+    fixed = sum(p.numel() * (BYTES_PER_PARAMETER if p.requires_grad else 4) for p in model.parameters())
+    return fixed + activations * config.batch_size // num
 
 
-def _num_parameters(model: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in model.parameters())
+def _words(model: Place, tokens: Tensor, attention: Tensor) -> Tensor:
+    """Token features of the text encoder; of a published one, whose code asks for values, their shape alone."""
+    if isinstance(model.text_encoder, BuiltinTextEncoder):
+        words: Tensor = model.text_encoder(tokens, attention, torch.zeros_like(tokens))[1]
+        return words
+    return torch.zeros(*tokens.shape, model.text_encoder.width)

@@ -12,19 +12,22 @@ from transformers import logging as transformers_logging
 from placecli.config import ModelConfig
 from placecli.engine.builtin import masked_mean
 from placecli.engine.pretrained_packages import MINILM, text_model_folder
+from placecli.engine.reading import Context, arrange_reading
 from placecli.records import PlaceError
 
 
 class TransformerTextEncoder(nn.Module):
     """A transformers model of the BERT family.
 
-    Input: tokens int64 [B, L] and attention bool [B, L]. Output: the global feature [B, D] (the first token, or
+    Input: tokens int64 [B, L], attention bool [B, L] and sentence_index int64 [B, L]; `context` says what a word may
+    read (`reading.Context`). Output: the global feature [B, D] (the first token, or
     the mean over attended tokens where the model was trained so) and the tokens [B, L, D]. `architecture` is what
     rebuilds it without weights: JSON-able, without paths.
     """
 
-    def __init__(self, backbone: Any, pooling: str) -> None:
+    def __init__(self, backbone: Any, pooling: str, context: Context) -> None:
         super().__init__()
+        self.context: Context = context
         if getattr(backbone, "pooler", None) is not None:
             backbone.pooler = None  # its output is not used, so its weights would never get a gradient
         self.backbone = backbone
@@ -34,8 +37,14 @@ class TransformerTextEncoder(nn.Module):
         config = {key: value for key, value in backbone.config.to_dict().items() if key not in private}
         self.architecture: dict[str, Any] = {"kind": "transformers", "pooling": pooling, "config": config}
 
-    def forward(self, tokens: Tensor, attention: Tensor) -> tuple[Tensor, Tensor]:
-        words = self.backbone(input_ids=tokens, attention_mask=attention.long()).last_hidden_state
+    def forward(self, tokens: Tensor, attention: Tensor, sentence_index: Tensor) -> tuple[Tensor, Tensor]:
+        if self.context == "report":
+            words = self.backbone(input_ids=tokens, attention_mask=attention.long()).last_hidden_state
+        else:
+            readable, positions = arrange_reading(attention, sentence_index, self.context)
+            mask = torch.zeros(readable.shape, device=tokens.device, dtype=self.backbone.dtype)
+            mask = mask.masked_fill(~readable, torch.finfo(mask.dtype).min)[:, None]
+            words = self.backbone(input_ids=tokens, attention_mask=mask, position_ids=positions).last_hidden_state
         return (masked_mean(words, attention) if self.pooling == "mean" else words[:, 0]), words
 
 
@@ -45,15 +54,18 @@ def build_transformer(model: ModelConfig) -> TransformerTextEncoder:
     config = _text_config(folder, model)
     pooling = "mean" if model.text_encoder == MINILM else "first"
     if model.text_weights == "random":
-        return TransformerTextEncoder(AutoModel.from_config(config), pooling)  # type: ignore[no-untyped-call]
-    return TransformerTextEncoder(_load_text_weights(folder, config), pooling)
+        backbone = AutoModel.from_config(config)  # type: ignore[no-untyped-call]
+    else:
+        backbone = _load_text_weights(folder, config)
+    return TransformerTextEncoder(backbone, pooling, model.text_context)
 
 
-def rebuild_transformer(architecture: dict[str, Any]) -> TransformerTextEncoder:
+def rebuild_transformer(architecture: dict[str, Any], context: Context) -> TransformerTextEncoder:
     """An encoder of that `architecture` with random weights; reads no file."""
     content = dict(architecture["config"])
     config = AutoConfig.for_model(content.pop("model_type"), **content)
-    return TransformerTextEncoder(AutoModel.from_config(config), architecture["pooling"])  # type: ignore[no-untyped-call]
+    backbone = AutoModel.from_config(config)  # type: ignore[no-untyped-call]
+    return TransformerTextEncoder(backbone, architecture["pooling"], context)
 
 
 def _text_config(folder: str, model: ModelConfig) -> PretrainedConfig:

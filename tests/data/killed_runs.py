@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 from small_releases import openi_preset
 
 from placecli.data.atomic import FrameWriter
@@ -46,7 +47,9 @@ def run(root: Path, out: Path, last: int) -> None:
 
 
 if __name__ == "__main__":
-    plan(openi_preset(), Path(sys.argv[1]), Path(sys.argv[2]))  # imports everything, before any fork
+    # Everything is imported before any fork; pyarrow imports pandas, if it is there, at the first table.
+    plan(openi_preset(), Path(sys.argv[1]), Path(sys.argv[2]))
+    pa.Table.from_pylist([{"text": ""}])
     for out, last in zip(sys.argv[2::2], map(int, sys.argv[3::2]), strict=True):
         child = os.fork()
         if child == 0:

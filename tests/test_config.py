@@ -18,7 +18,7 @@ def test_no_name_gives_the_class_defaults() -> None:
 
 def test_precedence_is_default_then_preset_then_set() -> None:
     assert Preset().pretrain.epochs == 50
-    assert load_preset("openi").pretrain.epochs == 20
+    assert load_preset("openi").pretrain.epochs == 10
     assert load_preset("openi", ["pretrain.epochs=3", "pretrain.epochs=4"]).pretrain.epochs == 4
     assert load_preset("openi", ["pretrain.epochs=3"]).pretrain.batch_size == load_preset("openi").pretrain.batch_size
 
@@ -105,7 +105,7 @@ def test_sections_are_frozen() -> None:
 
 def test_changed_keys_names_each_path_once() -> None:
     old, new = load_preset("openi"), load_preset("openi", ["pretrain.epochs=3", "pretrain.model.image_size=96"])
-    assert changed_keys(old.pretrain, new.pretrain) == ["epochs: 20 -> 3", "model.image_size: 128 -> 96"]
+    assert changed_keys(old.pretrain, new.pretrain) == ["epochs: 10 -> 3", "model.image_size: 128 -> 96"]
     assert changed_keys(old, old) == []
 
 

@@ -14,9 +14,9 @@ class FrozenTextEncoder(nn.Module):
     """`encoder` in evaluation mode and without gradient, its token features remembered.
 
     Input and output as the encoder's own: tokens int64, attention bool, sentence_index int64, all [B, L] -> global
-    feature [B, D] and tokens [B, L, D]. A report is encoded alone and without padding, and its features are rounded to float16, so
-    that they depend neither on the rest of the batch nor on whether they were remembered: a resumed run sees
-    the same bits.
+    feature [B, D] and tokens [B, L, D]. A report is encoded alone and without padding, and its features are rounded to
+    float16, so that they depend neither on the rest of the batch nor on whether they were remembered: a resumed run
+    sees the same bits.
     """
 
     def __init__(self, encoder: Any) -> None:

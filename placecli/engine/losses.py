@@ -136,14 +136,10 @@ def query_diversity(observations: Tensor) -> Tensor:
     return others / max(num_queries * (num_queries - 1), 1)
 
 
-def query_usage(weights: Tensor, mask: Tensor) -> Tensor:
-    """The share of the sentences that each query answers, [K] with sum 1, from match weights [B, S, K], mask [B, S]."""
-    usage = mean_where(weights.flatten(0, 1).T, mask.flatten())
-    return usage / usage.sum().clamp(min=1e-12)
-
-
 def usage_imbalance(usage: Tensor) -> Tensor:
-    """log K - H(usage) in nats: 0 where all queries answer equally many sentences, log K where one answers all."""
+    """L_bal = log K - H(usage) in nats, for shares [K] of the sentences: 0 where all queries answer equally many, log K
+    where one answers all.
+    """
     return math.log(len(usage)) - torch.special.entr(usage).sum()
 
 

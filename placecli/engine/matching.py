@@ -145,5 +145,9 @@ def rarity(keys: Tensor, all_keys: Tensor) -> Tensor:
     keys int64 [B, S] of this process's reports and [G, S] of all, -1 at padding (weight 0). Stock sentences of
     normality stand in most reports and would drown the rare ones, which say what is to be seen.
     """
-    count = (keys[:, :, None, None] == all_keys[None, None]).any(dim=3).sum(dim=2)
+    kinds, index = torch.unique(torch.cat([all_keys.flatten(), keys.flatten()]), return_inverse=True)
+    everyone, own = index[: all_keys.numel()].view(all_keys.shape), index[all_keys.numel() :].view(keys.shape)
+    # A report that says a sentence twice counts once.
+    holds = torch.zeros(len(all_keys), len(kinds), dtype=torch.bool, device=keys.device).scatter_(1, everyone, True)
+    count = holds.sum(dim=0)[own]
     return torch.where(keys >= 0, 1.0 / count.clamp(min=1), 0.0)

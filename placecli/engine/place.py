@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,14 +13,12 @@ from placecli.config import ObjectiveConfig
 from placecli.engine import losses, matching
 from placecli.engine.correlation import patches_with_content, pixel_patches
 from placecli.engine.model import ImageOutput, Place, TextOutput, unit
+from placecli.engine.pcma import Gather, Observed, Pcma, align_observations
 
 if TYPE_CHECKING:
     from placecli.data.pairs import PairBatch
 
 __all__ = ["ImageOutput", "Place", "Terms", "TextOutput", "objective", "observation_scores", "sentence_maps"]
-
-Gather = Callable[[Tensor], Tensor]
-"""[B, ...] of this process -> [processes * B, ...] of all in order of rank, with gradient where it is float."""
 
 _TOKEN_TEMPERATURE, _CLUSTER_TEMPERATURE = 0.1, 0.2
 _REPORT_CHUNK = 256
@@ -45,6 +42,7 @@ class Terms:
     baseline: Tensor
     """token-wise or cluster alignment"""
     diversity: Tensor
+    imbalance: Tensor
     query_entropy: Tensor
     """nats, of the share of sentences that each query answers; below 0.5 log K the queries have collapsed"""
     query_similarity: Tensor
@@ -69,22 +67,8 @@ class _Batch:
     """int64 [B], where this process's pairs stand among all"""
 
 
-@dataclass(frozen=True)
-class _Pcma:
-    batch: Tensor
-    sighting: Tensor
-    sentence: Tensor
-    diversity: Tensor
-    imbalance: Tensor
-    query_entropy: Tensor
-    query_similarity: Tensor
-    attention: Tensor
-    mask: Tensor
-    weights: Tensor
-
-
 def objective(model: Place, batch: PairBatch, config: ObjectiveConfig, *, gather: Gather = lambda part: part) -> Terms:
-    """L = instance ITA + pcma (L_obs + sighting L_img + within_report L_sent + diversity L_div) + correlation CCE + baseline.
+    """L = instance ITA + pcma PCMA (`pcma.Pcma.weighted_sum`) + correlation CCE + baseline term.
 
     `batch.images` float [B, 1, S, S], (pixel - 0.5) / 0.5. `gather` joins equal batches of several processes; the mean
     over processes of `total` is then the total of the joined batch. Encoders and heads run under the caller's autocast;
@@ -93,7 +77,7 @@ def objective(model: Place, batch: PairBatch, config: ObjectiveConfig, *, gather
     shared = _encode(model, batch, gather)
     zero = shared.global_image.new_zeros((), dtype=torch.float32)
     instance = baseline = correlation = zero
-    pcma: _Pcma | None = None
+    pcma: Pcma | None = None
     if config.instance_weight > 0:
         instance = _instance(model, shared, config)
     if config.pcma_weight > 0:
@@ -107,10 +91,7 @@ def objective(model: Place, batch: PairBatch, config: ObjectiveConfig, *, gather
     total = config.instance_weight * instance + config.correlation_weight * correlation
     total = total + config.baseline_weight * baseline
     if pcma is not None:
-        observed = pcma.batch + config.sighting_weight * pcma.sighting
-        observed = observed + config.within_report_weight * pcma.sentence
-        observed = observed + config.diversity_weight * pcma.diversity + config.balance_weight * pcma.imbalance
-        total = total + config.pcma_weight * observed
+        total = total + config.pcma_weight * pcma.weighted_sum(config)
     return Terms(
         total=total,
         instance=instance.detach(),
@@ -120,6 +101,7 @@ def objective(model: Place, batch: PairBatch, config: ObjectiveConfig, *, gather
         correlation=correlation.detach(),
         baseline=baseline.detach(),
         diversity=pcma.diversity.detach() if pcma else zero,
+        imbalance=pcma.imbalance.detach() if pcma else zero,
         query_entropy=pcma.query_entropy if pcma else zero,
         query_similarity=pcma.query_similarity if pcma else zero,
     )
@@ -162,74 +144,25 @@ def _instance(model: Place, shared: _Batch, config: ObjectiveConfig) -> Tensor:
         )
 
 
-def _pcma(model: Place, shared: _Batch, config: ObjectiveConfig) -> _Pcma:
+def _pcma(model: Place, shared: _Batch, config: ObjectiveConfig) -> Pcma:
     keys = shared.pairs.sentence_key
     visual, attention = model.observe(shared.patches)
     textual, mask = model.read_sentences(shared.words, shared.pairs.sentence_index, keys.shape[1])
-    keys = torch.where(mask, keys, -1)  # a sentence that the token limit left out is not there
-    with _full_precision(visual):
-        similarity = textual @ visual.transpose(1, 2)
-        weights = matching.match_weights(similarity, mask, config.match_temperature, config.matching)
-        answered = mask & (weights.sum(dim=2) > 0)
-        same = None if config.false_negatives == "none" else (keys[:, :, None] == keys[:, None, :])
-        sentence = losses.sentence_contrast(
-            textual, unit(weights @ visual), answered, config.observation_temperature, same
-        )
-        usage = losses.query_usage(weights, mask)
-        reports, sightings = _observation_contrast(visual, textual, mask, keys, shared, config)
-        return _Pcma(
-            batch=reports,
-            sighting=sightings,
-            sentence=sentence.mean(),
-            diversity=losses.query_diversity(visual).mean(),
-            query_entropy=torch.special.entr(usage.detach()).sum(),
-            imbalance=losses.usage_imbalance(shared.gather(usage[None]).mean(dim=0)),
-            query_similarity=losses.query_similarity(visual.detach()).mean(),
-            attention=attention,
-            mask=mask,
-            weights=weights,
-        )
-
-
-def _observation_contrast(
-    visual: Tensor, textual: Tensor, mask: Tensor, keys: Tensor, shared: _Batch, config: ObjectiveConfig
-) -> tuple[Tensor, Tensor]:
-    """L_obs and L_img."""
-    gather, temperature, how = shared.gather, config.match_temperature, config.matching
-    all_visual, all_textual, all_mask, all_keys = gather(visual), gather(textual), gather(mask), gather(keys)
-    own_scores, own_answered = matching.sentence_scores(all_visual, textual, mask, temperature, how)
-    columns = rows = matching.mean_answered(own_scores, own_answered)
-    is_alone = len(all_visual) == len(visual)
-    if not is_alone:
-        rows = matching.observation_scores(visual, all_textual, all_mask, temperature, how)
-    same = matching.says_the_same(all_keys, keys)
-    row_likeness = column_likeness = None
-    if config.false_negatives != "none":
-        text_key, everyone = shared.pairs.text_key, shared.text_key
-        said, says = same, same if is_alone else matching.says_the_same(keys, all_keys)
-        if config.false_negatives == "soft":
-            centred = matching.centre_sentences(all_textual.detach(), all_mask)
-            said = matching.sentence_likeness(centred, all_keys, centred[shared.target], keys)
-            says = said if is_alone else matching.sentence_likeness(centred[shared.target], keys, centred, all_keys)
-        column_likeness = matching.report_likeness(said, everyone, keys, text_key)
-        row_likeness = matching.report_likeness(says, text_key, all_keys, everyone)
-    reports = losses.report_contrast(
-        rows, columns, shared.target, config.observation_temperature, row_likeness, column_likeness,
-        config.false_negatives,
-    )  # fmt: skip
-    weights = matching.rarity(keys, all_keys)
-    sightings = losses.sighting_contrast(
-        own_scores,
-        shared.target,
-        config.observation_temperature,
-        weights,
-        gather(weights.sum(dim=1)).mean(),
-        same,
+    observed = Observed(
+        visual=visual,
+        attention=attention,
+        textual=textual,
+        mask=mask,
+        keys=torch.where(mask, keys, -1),  # a sentence that the token limit left out is not there
+        text_key=shared.pairs.text_key,
+        all_text_key=shared.text_key,
+        target=shared.target,
     )
-    return reports, sightings.mean()
+    with _full_precision(visual):
+        return align_observations(observed, config, shared.gather)
 
 
-def _correlation(model: Place, shared: _Batch, config: ObjectiveConfig, pcma: _Pcma | None) -> Tensor:
+def _correlation(model: Place, shared: _Batch, config: ObjectiveConfig, pcma: Pcma | None) -> Tensor:
     assert model.predictor is not None, "the model was built for an objective without this term"
     states = model.predictor(shared.patches, shared.words, shared.pairs.attention)
     with _full_precision(states):
@@ -249,10 +182,10 @@ def _correlation(model: Place, shared: _Batch, config: ObjectiveConfig, pcma: _P
 
 
 @torch.no_grad()
-def _responses(model: Place, shared: _Batch, config: ObjectiveConfig, pcma: _Pcma | None) -> Tensor:
+def _responses(model: Place, shared: _Batch, config: ObjectiveConfig, pcma: Pcma | None) -> Tensor:
     """[B, N, S]: how strongly each patch answered each sentence of its report, minus its mean over the sentences."""
     if pcma is not None:
-        attention, weights, mask = pcma.attention, pcma.weights, pcma.mask
+        attention, weights, mask = pcma.observed.attention, pcma.weights, pcma.observed.mask
     else:
         visual, attention = model.observe(shared.patches)
         slots = shared.pairs.sentence_key.shape[1]

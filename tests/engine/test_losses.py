@@ -304,3 +304,36 @@ def test_gradients_are_those_of_the_formulas() -> None:
         (unit(2, 3, 4).requires_grad_(), unit(2, 4, 4, seed=1).requires_grad_()),
     )
     assert torch.autograd.gradcheck(losses.query_diversity, (unit(2, 3, 4).requires_grad_(),))
+
+
+@pytest.mark.parametrize("temperature", [0.1, 1.0])
+def test_sighting_contrast_equals_the_naive_loop(temperature: float) -> None:
+    generator = torch.Generator().manual_seed(3)
+    num_images, studies, slots = 5, 3, 4
+    scores = torch.rand(num_images, studies, slots, generator=generator, dtype=torch.float64)
+    weights = torch.rand(studies, slots, generator=generator, dtype=torch.float64)
+    weights[2, 2:] = 0.0
+    target = torch.tensor([1, 3, 4])
+    excluded = torch.rand(num_images, studies, slots, generator=generator) < 0.3
+    mean_weight = torch.tensor(1.7, dtype=torch.float64)
+    value = losses.sighting_contrast(scores, target, temperature, weights, mean_weight, excluded)
+    for b in range(studies):
+        total = 0.0
+        for s in range(slots):
+            kept = [i for i in range(num_images) if i == target[b] or not excluded[i, b, s]]
+            logits = [float(scores[i, b, s]) / temperature for i in kept]
+            total += float(weights[b, s]) * naive_cross_entropy(logits, kept.index(int(target[b])))
+        assert float(value[b]) == pytest.approx(total / 1.7, rel=1e-12)
+
+
+def test_sighting_contrast_of_equal_scores_is_the_log_of_the_images() -> None:
+    weights = torch.tensor([[0.5, 0.25, 0.0], [1.0, 0.0, 0.0]])
+    scores, nothing = torch.full((2, 2, 3), 0.3), torch.zeros(2, 2, 3, dtype=torch.bool)
+    mean_weight = weights.sum(dim=1).mean()
+    value = losses.sighting_contrast(scores, torch.arange(2), 0.1, weights, mean_weight, nothing)
+    assert float(value.mean()) == pytest.approx(math.log(2), rel=1e-6)
+
+
+def test_usage_imbalance_is_nothing_when_all_answer_and_the_log_of_k_when_one_does() -> None:
+    assert float(losses.usage_imbalance(torch.full((8,), 1 / 8))) == pytest.approx(0.0, abs=1e-6)
+    assert float(losses.usage_imbalance(torch.eye(8)[0])) == pytest.approx(math.log(8), rel=1e-6)

@@ -128,7 +128,8 @@ def likeness(reports: list[list[int]], textual: Tensor) -> Tensor:
     slots = max(map(len, reports))
     keys = torch.tensor([[*report, *[-1] * (slots - len(report))] for report in reports])
     text_key = torch.tensor([hash(frozenset(report)) for report in reports])
-    return matching.report_likeness(textual, keys, text_key, textual, keys, text_key)
+    said = matching.sentence_likeness(textual, keys, textual, keys)
+    return matching.report_likeness(said, text_key, keys, text_key)
 
 
 def test_a_report_said_within_another_is_like_it_in_one_direction() -> None:
@@ -145,7 +146,7 @@ def test_likeness_is_the_mean_best_cosine() -> None:
     value = likeness([[0, 1, 2], [3, 4]], textual)
     for i, j, sizes in ((0, 1, (3, 2)), (1, 0, (2, 3))):
         best = [max(float(textual[i, s] @ textual[j, t]) for s in range(sizes[0])) for t in range(sizes[1])]
-        assert float(value[i, j]) == pytest.approx(sum(best) / len(best), rel=1e-9)
+        assert float(value[i, j]) == pytest.approx(sum(best) / len(best), rel=1e-6)
 
 
 def test_alike_vectors_of_an_untrained_encoder_are_told_apart_after_centring() -> None:
@@ -156,3 +157,30 @@ def test_alike_vectors_of_an_untrained_encoder_are_told_apart_after_centring() -
     centred = matching.centre_sentences(textual, mask)
     value = likeness([[2 * i, 2 * i + 1] for i in range(6)], centred)
     assert float(value.masked_fill(torch.eye(6, dtype=torch.bool), 0).max()) < 0.95
+
+
+def test_words_alone_say_that_sentences_are_the_same() -> None:
+    keys, other = torch.tensor([[0, 1, -1], [2, -1, -1]]), torch.tensor([[1, 5], [2, -1]])
+    same = matching.says_the_same(keys, other)
+    assert same.shape == (2, 2, 2)
+    assert same.tolist() == [[[True, False], [False, False]], [[False, False], [True, False]]]
+
+
+def test_rarity_is_one_over_the_reports_that_hold_the_sentence() -> None:
+    keys = torch.tensor([[0, 1, 1], [0, 2, -1], [0, -1, -1]])
+    expected = torch.tensor([[1 / 3, 1.0, 1.0], [1 / 3, 1.0, 0.0], [1 / 3, 0.0, 0.0]])
+    torch.testing.assert_close(matching.rarity(keys, keys), expected)
+    torch.testing.assert_close(matching.rarity(keys[1:2], keys), expected[1:2])
+    assert not matching.rarity(torch.full((1, 2), -1), keys).any()
+
+
+def test_a_sentence_score_is_the_cosine_with_its_answer() -> None:
+    visual, textual = unit(3, 5, 8), unit(2, 4, 8, seed=7)
+    mask = torch.tensor([[True, True, True, False], [True, False, False, False]])
+    scores, answered = matching.sentence_scores(visual, textual, mask, 0.1)
+    assert torch.equal(answered, mask.expand(3, -1, -1))
+    for i, j, s in ((0, 0, 2), (2, 1, 0), (1, 0, 0)):
+        weight = torch.softmax(visual[i] @ textual[j, s] / 0.1, dim=0)
+        answer = F.normalize((weight[:, None] * visual[i]).sum(dim=0), dim=0)
+        assert float(scores[i, j, s]) == pytest.approx(float(answer @ textual[j, s]), abs=1e-9)
+    assert not scores[:, ~mask].any()

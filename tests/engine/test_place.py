@@ -40,6 +40,10 @@ def assert_same(first: Terms, second: Terms, tolerance: float = 1e-5) -> None:
         assert value == pytest.approx(other[name], abs=tolerance, rel=tolerance), name
 
 
+def texts_of(batch: PairBatch) -> tuple[Tensor, Tensor, Tensor]:
+    return batch.tokens, batch.attention, batch.sentence_index
+
+
 def rows_of(batch: PairBatch, index: Tensor) -> PairBatch:
     return PairBatch(*(getattr(batch, field.name)[index] for field in dataclasses.fields(batch)))
 
@@ -69,8 +73,10 @@ def test_the_total_is_the_weighted_sum_and_every_trained_parameter_gets_a_gradie
         + config.pcma_weight
         * (
             terms.pcma_batch
+            + config.sighting_weight * terms.pcma_sighting
             + config.within_report_weight * terms.pcma_sentence
             + config.diversity_weight * terms.diversity
+            + config.balance_weight * terms.imbalance
         )
         + config.correlation_weight * terms.correlation
         + config.baseline_weight * terms.baseline
@@ -85,6 +91,7 @@ def test_the_total_is_the_weighted_sum_and_every_trained_parameter_gets_a_gradie
         "instance": config.instance_weight > 0,
         "pcma_batch": config.pcma_weight > 0,
         "pcma_sentence": config.pcma_weight > 0,
+        "pcma_sighting": config.pcma_weight > 0,
         "correlation": config.correlation_weight > 0,
         "baseline": config.baseline != "none",
     }
@@ -210,7 +217,7 @@ def test_padding_patches_stay_out_of_the_correlation(target: str) -> None:
     model = build(config)
     assert model.predictor is not None
     batch = dataclasses.replace(make_batch(REPORTS), content=torch.tensor([[0.25, 0.0, 0.75, 1.0]]).repeat(6, 1))
-    patches, words = model.image_encoder(batch.images)[1], model.text_encoder(batch.tokens, batch.attention)[1]
+    patches, words = model.image_encoder(batch.images)[1], model.encode_text(*texts_of(batch)).tokens
     inside = torch.tensor([False, True, True, False]).repeat(4)
     states = model.predictor(patches, words, batch.attention)
     source = patches if target == "features" else F.unfold(batch.images, 8, stride=8).transpose(1, 2)
@@ -266,7 +273,7 @@ def test_shuffled_images_raise_every_term(fitted: tuple[Place, PairBatch]) -> No
     right = values(objective(model, batch, OBJECTIVE))
     shuffled = dataclasses.replace(batch, images=batch.images.roll(5, dims=0))
     wrong = values(objective(model, shuffled, OBJECTIVE))
-    for name in ("instance", "pcma_batch", "pcma_sentence"):
+    for name in ("instance", "pcma_batch", "pcma_sighting"):
         assert wrong[name] > right[name] + 0.05, name
 
 

@@ -1,0 +1,137 @@
+"""PCMA over a batch: visual observations (V-PORs) aligned with sentences (T-PORs) without labels.
+
+B studies of this process, G of all processes (G = B with one), K queries, S sentences, d the shared width. Each value is
+a mean over this process's studies, so that the mean over processes is the value of the whole batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from placecli.config import ObjectiveConfig
+from placecli.engine import losses, matching
+from placecli.engine.model import unit
+
+Gather = Callable[[Tensor], Tensor]
+"""[B, ...] of this process -> [processes * B, ...] of all in order of rank, with gradient where it is float."""
+
+
+@dataclass(frozen=True)
+class Observed:
+    """What was seen and said in this process's studies, float32."""
+
+    visual: Tensor
+    """V-PORs, unit [B, K, d]"""
+    attention: Tensor
+    """[B, K, N], where each was read"""
+    textual: Tensor
+    """T-PORs, unit [B, S, d]"""
+    mask: Tensor
+    """bool [B, S]"""
+    keys: Tensor
+    """int64 [B, S], equal for equal sentences, -1 at padding"""
+    text_key: Tensor
+    """int64 [B], equal for reports that say the same"""
+    all_text_key: Tensor
+    """int64 [G], of all processes"""
+    target: Tensor
+    """int64 [B], where this process's studies stand among all"""
+
+
+@dataclass(frozen=True)
+class Pcma:
+    """The terms, scalars with gradient, and what they were made of."""
+
+    batch: Tensor
+    """L_obs: which report belongs to this image, and which image to this report"""
+    sighting: Tensor
+    """L_img: which image of the batch shows this sentence"""
+    sentence: Tensor
+    """L_sent: which of its report's sentences an answer belongs to"""
+    diversity: Tensor
+    imbalance: Tensor
+    query_entropy: Tensor
+    query_similarity: Tensor
+    observed: Observed
+    weights: Tensor
+    """[B, S, K], how much each query answers each sentence"""
+
+    def weighted_sum(self, config: ObjectiveConfig) -> Tensor:
+        """L_obs + sighting L_img + within_report L_sent + diversity L_div + balance L_bal."""
+        total = self.batch + config.sighting_weight * self.sighting + config.within_report_weight * self.sentence
+        return total + config.diversity_weight * self.diversity + config.balance_weight * self.imbalance
+
+
+def align_observations(observed: Observed, config: ObjectiveConfig, gather: Gather) -> Pcma:
+    """The terms of PCMA; `gather` joins equal batches of several processes."""
+    visual, textual, mask, keys = observed.visual, observed.textual, observed.mask, observed.keys
+    weights = matching.match_weights(textual @ visual.transpose(1, 2), mask, config.match_temperature, config.matching)
+    answered = mask & (weights.sum(dim=2) > 0)
+    equal = None if config.false_negatives == "none" else keys[:, :, None] == keys[:, None, :]
+    temperature = config.observation_temperature
+    sentence = losses.sentence_contrast(textual, unit(weights @ visual), answered, temperature, equal)
+    answers = (weights * answered[:, :, None]).sum(dim=(0, 1))
+    usage = gather(answers[None]).sum(dim=0)
+    usage = usage / usage.sum().clamp(min=1e-12)
+    reports, sightings = _contrast_over_batch(observed, config, gather)
+    return Pcma(
+        batch=reports,
+        sighting=sightings,
+        sentence=sentence.mean(),
+        diversity=losses.query_diversity(visual).mean(),
+        imbalance=losses.usage_imbalance(usage),
+        query_entropy=torch.special.entr(usage.detach()).sum(),
+        query_similarity=losses.query_similarity(visual.detach()).mean(),
+        observed=observed,
+        weights=weights,
+    )
+
+
+def _contrast_over_batch(observed: Observed, config: ObjectiveConfig, gather: Gather) -> tuple[Tensor, Tensor]:
+    """L_obs and L_img."""
+    visual, textual, mask, keys = observed.visual, observed.textual, observed.mask, observed.keys
+    rule = config.match_temperature, config.matching
+    all_visual, all_textual, all_mask, all_keys = gather(visual), gather(textual), gather(mask), gather(keys)
+    scores, answered = matching.sentence_scores(all_visual, textual, mask, *rule)  # [G, B, S]
+    columns = rows = matching.mean_answered(scores, answered)
+    if len(all_visual) > len(visual):
+        rows = matching.observation_scores(visual, all_textual, all_mask, *rule)
+    likeness = _find_false_negatives(observed, all_textual, all_mask, all_keys, config)
+    reports = losses.report_contrast(
+        rows, columns, observed.target, config.observation_temperature, *likeness, config.false_negatives
+    )
+    own_images = torch.arange(len(visual), device=visual.device)
+    weights = matching.rarity(keys, all_keys) * answered[observed.target, own_images]
+    sightings = losses.sighting_contrast(
+        scores,
+        observed.target,
+        config.observation_temperature,
+        weights,
+        matching.rarity(all_keys, all_keys).sum(dim=1).mean(),
+        matching.says_the_same(all_keys, keys),
+    )
+    return reports, sightings.mean()
+
+
+def _find_false_negatives(
+    observed: Observed, all_textual: Tensor, all_mask: Tensor, all_keys: Tensor, config: ObjectiveConfig
+) -> tuple[Tensor | None, Tensor | None]:
+    """How far the reports of all [G] are said by these images' reports [B, G], and these [B] by all [G, B]."""
+    keys, text_key, all_text_key = observed.keys, observed.text_key, observed.all_text_key
+    if config.false_negatives == "none":
+        return None, None
+    if config.false_negatives == "mask":
+        says, said = matching.says_the_same(keys, all_keys), matching.says_the_same(all_keys, keys)
+    else:
+        centred = matching.centre_sentences(all_textual.detach(), all_mask)
+        own = centred[observed.target]
+        says = matching.sentence_likeness(own, keys, centred, all_keys)
+        said = matching.sentence_likeness(centred, all_keys, own, keys)
+    return (
+        matching.report_likeness(says, text_key, all_keys, all_text_key),
+        matching.report_likeness(said, all_text_key, keys, text_key),
+    )

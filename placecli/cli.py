@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from placecli import __version__, overrides, terminal
+from placecli import __version__, overrides, results, terminal
 
 app = typer.Typer(
     name="place",
@@ -105,7 +105,7 @@ def preprocess(
     from placecli.data import preprocess as stage
     from placecli.data.submit import Submission, preprocess_on_cluster
 
-    output = terminal.Output(json)
+    output = results.Output(json)
     choices: dict[str, Any] = {"workers": workers, "pseudonymize": pseudonymize}
     if dry_run:
         output.record(stage.plan(config, source, store, shard=shard, **choices), "place preprocess --dry-run")
@@ -142,7 +142,7 @@ def pretrain(
 
     from placecli.engine import pretrain as stage
 
-    output = terminal.Output(json)
+    output = results.Output(json)
     if dry_run:
         output.record(stage.plan(config, store), "place pretrain --dry-run")
         return
@@ -200,7 +200,7 @@ def retrieve(
     choices: dict[str, Any] = {"to": to, "gallery": gallery, "split": split, "top_k": top_k, "score": score}
     choices |= {"heatmap": heatmap, "device": device, "config": config, "refused": refusals.add}
     with terminal.Progress(quiet) as progress:
-        terminal.Output(json).hits(stage.retrieve(run, wanted, progress=progress, **choices))
+        results.Output(json).hits(stage.retrieve(run, wanted, progress=progress, **choices))
     if refusals.count:
         raise typer.Exit(terminal.EXIT_FAILED)
 
@@ -231,7 +231,7 @@ def evaluate(
     from placecli.engine.checkpoint import newest_run
     from placecli.tasks import evaluate as stage
 
-    output = terminal.Output(json)
+    output = results.Output(json)
     changes = [*(set_ or []), *overrides.assign("evaluate.seed", seed)]
     with terminal.Progress(quiet) as progress:
         for each in run or [newest_run()]:
@@ -267,7 +267,7 @@ def demo(
 
     flags = [*overrides.assign("demo.num_patients", patients), *overrides.assign("demo.seed", seed)]
     config = overrides.load("demo", "demo", [*(stage.QUICK if quick else ()), *(set_ or []), *flags])
-    output = terminal.Output(json)
+    output = results.Output(json)
     if dry_run:
         output.record(stage.plan(config, out), "place demo --dry-run")
         return

@@ -15,7 +15,7 @@ LAYERS = ("config", "data", "engine", "tasks", "cli")
 """Each layer may import the ones to its left, records, the version and the leaves."""
 LEAVES = ("placecli.records", "placecli.metrics", "placecli.engine.losses")
 """Leaves import nothing of ours (metrics may import its own modules); anyone may import them."""
-RIMS = {"typer": ("placecli.cli",), "pydantic": ("placecli.config",), "rich": ("placecli.cli", "placecli.terminal")}
+RIMS = {"typer": ("placecli.cli",), "pydantic": ("placecli.config",), "rich": ("placecli.results", "placecli.terminal")}
 """Third-party packages that only these modules import."""
 LAYER_OF_PACKAGE = {"pydicom": ("data",), "timm": ("engine",), "transformers": ("engine",), "faiss": ("tasks",)}
 FORBIDDEN_IMPORTS = {
@@ -53,7 +53,7 @@ def layer(name: str) -> int | None:
     parts = name.split(".")
     if len(parts) < 2 or parts[1] == "__version__":
         return None
-    part = {"terminal": "cli", "overrides": "cli", "__main__": "cli"}.get(parts[1], parts[1])
+    part = {"results": "cli", "terminal": "cli", "overrides": "cli", "__main__": "cli"}.get(parts[1], parts[1])
     return LAYERS.index(part) if part in LAYERS else None
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from placecli import cli, overrides, terminal
+from placecli import cli, overrides, results, terminal
 from placecli.config import ConfigError
 from placecli.records import Box, Hit, PlaceError, Reject, SentenceMatch
 
@@ -250,7 +250,7 @@ def test_plain_holds_what_json_can_hold() -> None:
         "numbers": (np.float32(0.5), np.int64(3)),
         "box": Box("x", 1, 2, 3, 4),
     }
-    assert terminal.plain(record) == {
+    assert results.plain(record) == {
         "path": "a/b",
         "nan": None,
         "numbers": [0.5, 3],
@@ -265,7 +265,7 @@ HIT = Hit(
 
 
 def test_hits_are_json_lines_on_a_pipe(capsys: pytest.CaptureFixture[str]) -> None:
-    terminal.Output(as_json=False).hits([HIT, HIT])
+    results.Output(as_json=False).hits([HIT, HIT])
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 2
     assert list(json.loads(lines[0])) == ["query", "rank", "score", "study_id", "image_id", "report", "sentences"]
@@ -276,11 +276,11 @@ def test_hits_are_a_table_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None
     screen = Terminal()
     monkeypatch.setattr(sys, "stdout", screen)
     monkeypatch.setenv("COLUMNS", "120")
-    terminal.Output(as_json=False).hits([HIT])
+    results.Output(as_json=False).hits([HIT])
     text = screen.getvalue()
     assert "query.png" in text
     assert "Large effusion [right]. (x 62 %, y 50 %)" in text
-    terminal.Output(as_json=True).hits([HIT])
+    results.Output(as_json=True).hits([HIT])
     assert json.loads(screen.getvalue().splitlines()[-1])["rank"] == 1
 
 
@@ -292,7 +292,7 @@ def test_metrics_carry_their_interval_in_the_table(monkeypatch: pytest.MonkeyPat
         "n": 3,
         "metrics": {"recall@10": {"value": 0.25, "ci95": [0.125, 0.5]}, "x": {"value": None, "ci95": None}},
     }
-    terminal.Output(as_json=False).record(record, "evaluation")
+    results.Output(as_json=False).record(record, "evaluation")
     lines = screen.getvalue()
     assert "metrics.recall@10" in lines
     assert "0.25 (95 % 0.125 to 0.5)" in lines
@@ -300,7 +300,7 @@ def test_metrics_carry_their_interval_in_the_table(monkeypatch: pytest.MonkeyPat
 
 def test_a_reader_that_goes_away_ends_the_program_without_a_word() -> None:
     script = (
-        "from placecli.terminal import Output\noutput = Output(True)\nfor i in range(200000): output.record({'i': i})"
+        "from placecli.results import Output\noutput = Output(True)\nfor i in range(200000): output.record({'i': i})"
     )
     writer = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert writer.stdout is not None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -51,7 +50,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="JSON lines on stdout, 
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Print what would be read and done; do nothing.")]
 DeviceOption = Annotated[str, _option("DEVICE", "auto, cpu, cuda or cuda:N.")]
-RunOption = Annotated[Path | None, _option("RUN", "Model.", "newest under ./runs")]
+RunOption = Annotated[Path | None, _option("RUN", "Model; - takes it from stdin.", "newest under ./runs")]
 
 
 def _print_version(is_wanted: bool) -> None:
@@ -123,7 +122,7 @@ def preprocess(
 @app.command()
 def pretrain(
     preset: PresetOption = None,
-    data: Annotated[Path | None, _option("STORE", "Store to learn from.", "stores/<preset>")] = None,
+    data: Annotated[Path | None, _option("STORE", "Store to learn from; - from stdin.", "stores/<preset>")] = None,
     out: Annotated[Path | None, _option("RUN", "Run to write.", "runs/<preset>")] = None,
     seed: Annotated[int | None, _option("SEED", "pretrain.seed.", "of the preset")] = None,
     device: DeviceOption = "auto",
@@ -138,7 +137,7 @@ def pretrain(
     """
     name = _need_preset(preset)
     config = overrides.load(name, "pretrain", [*(set_ or []), *overrides.assign("pretrain.seed", seed)])
-    store = data or overrides.default_folder("stores", name)
+    store = overrides.piped(data, "store", "data") or overrides.default_folder("stores", name)
 
     from placecli.engine import pretrain as stage
 
@@ -174,6 +173,7 @@ def retrieve(
     heatmap: Annotated[Path | None, _option("FILE.png", "Draw where each sentence of the best hit was found.")] = None,
     device: DeviceOption = "auto",
     set_: SetOption = None,
+    dry_run: DryRunOption = False,
     json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -182,19 +182,19 @@ def retrieve(
     Or images for an image. Each hit carries its best-matching sentences with the region in which each was found.
     """
     is_bare = not queries and not text
-    if is_bare and sys.stdin.isatty():
+    if is_bare and not dry_run and (sys.stdin.isatty() or run == Path("-")):
         raise typer.BadParameter("ask something: paths, --text WORDS, or lines on stdin")
 
     from placecli.engine.checkpoint import newest_run
     from placecli.tasks import queries as asked
     from placecli.tasks import retrieve as stage
+    from placecli.tasks.plan import plan
 
-    run = run or newest_run()
-    wanted = itertools.chain(
-        asked.image_queries(path for path in queries or () if path != "-"),
-        asked.text_queries(text or ()),
-        asked.read_lines(sys.stdin) if is_bare or "-" in (queries or ()) else (),
-    )
+    run = overrides.piped(run, "run") or newest_run()
+    if dry_run:
+        results.Output(json).record(plan(run, gallery, split, "--gallery"), "place retrieve --dry-run")
+        return
+    wanted = asked.gather(queries or (), text or (), sys.stdin)
     config = overrides.load_of_run(run, "retrieve", set_ or []).retrieve
     refusals = terminal.Refusals()
     choices: dict[str, Any] = {"to": to, "gallery": gallery, "split": split, "top_k": top_k, "score": score}
@@ -211,7 +211,10 @@ def evaluate(
         Literal["retrieval", "zero-shot", "grounding"] | None,
         _option("retrieval|zero-shot|grounding", "What to measure.", "all three"),
     ] = None,
-    run: Annotated[list[Path] | None, _option("RUN", "Model; repeat it to compare.", "newest under ./runs")] = None,
+    run: Annotated[
+        list[Path] | None,
+        _option("RUN", "Model; repeat it to compare; - takes them from stdin.", "newest under ./runs"),
+    ] = None,
     data: Annotated[Path | None, _option("STORE", "Store.", "the store the run learnt from")] = None,
     split: Annotated[str, _option("SPLIT", "train, validate or test.")] = "test",
     protocol: Annotated[
@@ -220,6 +223,7 @@ def evaluate(
     seed: Annotated[int | None, _option("SEED", "evaluate.seed, of the bootstrap.", "of the preset")] = None,
     device: DeviceOption = "auto",
     set_: SetOption = None,
+    dry_run: DryRunOption = False,
     json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -230,13 +234,17 @@ def evaluate(
     """
     from placecli.engine.checkpoint import newest_run
     from placecli.tasks import evaluate as stage
+    from placecli.tasks.plan import plan
 
     output = results.Output(json)
     changes = [*(set_ or []), *overrides.assign("evaluate.seed", seed)]
     with terminal.Progress(quiet) as progress:
-        for each in run or [newest_run()]:
+        for each in overrides.piped_all(run or [newest_run()], "run"):
             config = overrides.load_of_run(each, "evaluate", changes).evaluate
             choices: dict[str, Any] = {"split": split, "protocol": protocol, "device": device, "config": config}
+            if dry_run:
+                output.record(plan(each, data, split, "--data"), "place evaluate --dry-run")
+                continue
             for name in [task] if task else stage.TASKS:
                 # A task of the three that the store holds nothing for is left out, saying so.
                 with nullcontext() if task else terminal.skipping_failures():
@@ -286,15 +294,5 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Runs `place`; leaves by SystemExit with a documented code, and with a traceback only after --debug."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     terminal.show_warnings()
-    try:
-        with terminal.stop_on_signals():
-            app(given, prog_name="place")
-    except terminal.StoppedBySignal as stop:
-        terminal.say(f"stopped by {stop}; the same command continues where it stopped")
-        sys.exit(stop.exit_code)
-    # The rim of the program: every failure becomes one line, and --debug shows where it came from.
-    except Exception as error:
-        if "--debug" in given:
-            raise
-        terminal.say(terminal.describe(error))
-        sys.exit(terminal.exit_code(error))
+    with terminal.ending_in_one_line("--debug" in given):
+        app(given, prog_name="place")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -47,8 +49,6 @@ def qualify(section: str, override: str) -> str:
 
 def assign(key: str, value: Path | int | str | None) -> list[str]:
     """`key=value` of a flag, none for a flag that was not given; quoted, so that YAML keeps text as text."""
-    import json
-
     if value is None:
         return []
     return [f"{key}={value if isinstance(value, int) else json.dumps(str(value), ensure_ascii=False)}"]
@@ -57,6 +57,36 @@ def assign(key: str, value: Path | int | str | None) -> list[str]:
 def default_folder(kind: str, preset: str) -> Path:
     """`stores/<preset>` or `runs/<preset>`; a preset file goes by its name without the ending."""
     return Path(kind) / Path(preset).stem
+
+
+def piped(given: Path | None, *keys: str) -> Path | None:
+    """`given`, or for "-" the last path that stdin names: a line is a path, or an object that holds it under a key."""
+    return piped_all([given], *keys)[-1] if given == Path("-") else given
+
+
+def piped_all(given: Sequence[Path], *keys: str) -> list[Path]:
+    """`given` with the paths of stdin in place of a "-", each once. Raises PlaceError where stdin names none."""
+    paths = [path for each in given for path in (_named_on_stdin(keys) if each == Path("-") else [each])]
+    return list(dict.fromkeys(paths))
+
+
+def _named_on_stdin(keys: Sequence[str]) -> list[Path]:
+    found = list(_paths_in(sys.stdin.read().splitlines(), keys))
+    if not found:
+        raise PlaceError(f"-: no line of stdin names a {keys[0]}; a line is a path or an object with that key")
+    return found
+
+
+def _paths_in(lines: Sequence[str], keys: Sequence[str]) -> Iterator[Path]:
+    for line in filter(None, map(str.strip, lines)):
+        if not line.startswith("{"):
+            yield Path(line)
+            continue
+        try:
+            record = json.loads(line)
+        except ValueError:
+            continue
+        yield from (Path(record[key]) for key in keys if isinstance(record.get(key), str))
 
 
 def complete_preset(incomplete: str) -> list[str]:

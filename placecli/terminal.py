@@ -63,6 +63,23 @@ def describe(error: Exception) -> str:
     return f"{type(error).__name__}: {text or 'no message'} (unexpected; `place --debug ...` shows where)"
 
 
+@contextmanager
+def ending_in_one_line(is_debugging: bool) -> Iterator[None]:
+    """Leaves by SystemExit with a documented code after one line that names the failure; debugging: its traceback."""
+    try:
+        with stop_on_signals():
+            yield
+    except StoppedBySignal as stop:
+        say(f"stopped by {stop}; the same command continues where it stopped")
+        sys.exit(stop.exit_code)
+    # The rim of the program: every failure becomes one line, and --debug shows where it came from.
+    except Exception as error:
+        if is_debugging:
+            raise
+        say(describe(error))
+        sys.exit(exit_code(error))
+
+
 def exit_code(error: Exception) -> int:
     """75 or 130 for a failure that stands for a signal, else 1."""
     if getattr(error, "signal", None) == signal.SIGINT:

@@ -138,12 +138,20 @@ def test_dry_runs_write_nothing(demo: Demo, tmp_path: Path, monkeypatch: pytest.
         place(["preprocess", "--preset", "demo", "--root", phantoms, "--dry-run"]),
         place(["pretrain", "--preset", "demo", "--data", demo.store, "--dry-run"]),
         place(["pretrain", "--preset", "mimic", "--dry-run"]),
+        place(["retrieve", "--run", demo.run, "--gallery", demo.store, "--split", "validate", "--dry-run"]),
+        place(["evaluate", "--run", demo.run, "--data", demo.store, "--split", "validate", "--dry-run"]),
     ]
+    index = demo.folder / "run" / "index"
+    before = sorted(index.rglob("*"))
     for plan in plans:
         assert plan.code == 0, plan.err
         assert len(plan.records) == 1
     assert plans[1].records[0]["images"] >= 30
     assert "Bio_ClinicalBERT" in plans[3].out
+    validate = len(open_store(Path(demo.store)).select("validate"))
+    assert [plan.records[0]["images"] for plan in plans[4:]] == [validate, validate]
+    assert [plan.records[0]["is_ready"] for plan in plans[4:]] == [False, False]
+    assert sorted(index.rglob("*")) == before
     assert list(tmp_path.iterdir()) == []
 
 
@@ -171,6 +179,20 @@ def test_argument_pipe_and_json_line_find_the_same(demo: Demo) -> None:
     assert by_argument.records[0]["sentences"][0].keys() == {"text", "score", "box"}
     assert place(ask, stdin=f"{image}\n").out == by_argument.out
     assert place([*ask, "-"], stdin=json.dumps({"image": image})).out == by_argument.out
+
+
+def test_what_one_command_prints_the_next_one_reads(demo: Demo, tmp_path: Path) -> None:
+    phantoms, store = str(demo.folder / "phantoms"), str(tmp_path / "store")
+    read = place(["preprocess", "--preset", "demo", "--root", phantoms, "--out", store])
+    plan = place(["pretrain", "--preset", "demo", "--data", "-", "--dry-run"], stdin=read.out)
+    assert plan.records[0]["files"][0]["place"] == f"{store}/store.yaml"
+    measured = place(["evaluate", "--run", "-", "--task", "grounding", "--set", "bootstrap=0"], stdin=demo.said.out)
+    assert measured.records[0]["run"] == demo.run, measured.err
+    again = place(["evaluate", "--run", "-", "--task", "grounding", "--set", "bootstrap=0"], stdin=2 * measured.out)
+    assert again.records == measured.records
+    images = place(["retrieve", "--run", "-", "--text", "Large effusion.", "--top-k", "2"], stdin=demo.run)
+    chained = place(["retrieve", "--run", demo.run, "--top-k", "1"], stdin=images.out)
+    assert [hit["query"] for hit in chained.records] == [hit["report"] for hit in images.records]
 
 
 def test_words_find_images(demo: Demo) -> None:

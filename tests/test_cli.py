@@ -47,6 +47,7 @@ def place(*arguments: str) -> int:
         ["preprocess", "--dicom-dir", "a", "--shard", "one"],
         ["preprocess", "--dicom-dir", "a", "--workers", "0"],
         ["retrieve", "--to", "pictures", "x.png"],
+        ["retrieve", "--run", "-"],
         ["evaluate", "--task", "spelling"],
         ["demo", "--patients", "many"],
     ],
@@ -234,6 +235,18 @@ def test_set_keys_may_leave_out_the_commands_section(section: str, given: str, f
 def test_a_path_of_a_flag_stays_the_path_it_is(name: str) -> None:
     config = overrides.load("folder", "preprocess", overrides.assign("preprocess.reports", Path(name)))
     assert config.preprocess.reports == Path(name)
+
+
+def test_a_path_from_stdin_is_a_line_or_under_its_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO('a b\n\n{"store": "s", "data": "d"}\n{"x": 1}\n{broken\na b\n'))
+    assert overrides.piped_all([Path("first"), Path("-")], "data") == [Path("first"), Path("a b"), Path("d")]
+    monkeypatch.setattr(sys, "stdin", io.StringIO('{"run": "r", "data": "d"}'))
+    assert overrides.piped(Path("-"), "store", "data") == Path("d")
+    assert overrides.piped(None, "run") is None
+    for nothing in ("", '{"rank": 1}'):
+        monkeypatch.setattr(sys, "stdin", io.StringIO(nothing))
+        with pytest.raises(PlaceError, match="no line of stdin names a run"):
+            overrides.piped(Path("-"), "run")
 
 
 def test_a_preset_file_goes_by_its_own_name() -> None:

@@ -229,6 +229,8 @@ def _summary(
         "synthetic": True,
         "folder": str(folder.root),
         "page": str(folder.page),
+        "run": str(folder.run),
+        "store": str(folder.store),
         "patients": config.demo.num_patients,
         "seed": config.demo.seed,
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),

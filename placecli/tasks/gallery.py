@@ -108,6 +108,11 @@ def open_gallery(
         return _build(run, store, split, folder, cache, batch_size, progress)
 
 
+def is_ready(run: LoadedRun, store: Store, split: str, cache: Path) -> bool:
+    """Whether that gallery was made before by this model, so that nothing has to be embedded."""
+    return _open(cache / store.digest[:16] / split, identity(run), store) is not None
+
+
 def _is_writable(cache: Path) -> bool:
     try:
         cache.mkdir(parents=True, exist_ok=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -36,6 +37,15 @@ class QueryImage:
     content: tuple[int, int, int, int]
 
 
+def gather(paths: Sequence[str], texts: Sequence[str], stdin: Iterable[str]) -> Iterable[Query | Reject]:
+    """What a command line asks: its paths, its texts, then stdin where a path is "-" or nothing else asks.
+
+    A list, so that its length is known, unless stdin is read.
+    """
+    asked = itertools.chain(image_queries(path for path in paths if path != "-"), text_queries(texts))
+    return itertools.chain(asked, read_lines(stdin)) if "-" in paths or not (paths or texts) else list(asked)
+
+
 def text_queries(texts: Iterable[str]) -> Iterator[Query]:
     """One query a text. Raises PlaceError for an empty one."""
     for text in texts:
@@ -62,7 +72,8 @@ def image_queries(paths: Iterable[str | Path]) -> Iterator[Query]:
 def read_lines(lines: Iterable[str]) -> Iterator[Query | Reject]:
     """Queries of a pipe: a line is a path, or an object {"image": path} or {"text": words}; other keys are ignored.
 
-    A line that is neither is yielded as a Reject with code `line_invalid`; empty lines are skipped.
+    A hit of `place retrieve` asks with the report it found. A line that is none of
+    these is yielded as a Reject with code `line_invalid`; empty lines are skipped.
     """
     for number, line in enumerate(lines, start=1):
         stripped = line.strip()
@@ -76,6 +87,8 @@ def read_lines(lines: Iterable[str]) -> Iterator[Query | Reject]:
         except ValueError:
             record = {}
         image, text = (record.get(key) for key in ("image", "text"))
+        if image is None and text is None and "rank" in record:
+            text = record.get("report")
         if isinstance(image, str) and image and text is None:
             yield from _from_line(image, number)
         elif isinstance(text, str) and text.strip() and image is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sized
 from pathlib import Path
 from typing import Literal
 
@@ -94,8 +94,14 @@ def answers(
     store = open_store(gallery) if gallery is not None else training_store(loaded, "--gallery")
     found = open_gallery(loaded, store, split, cache=run / INDEX, batch_size=chosen.batch_size, progress=progress)
     searcher = Searcher(loaded, found, chosen, score or chosen.score)
+    done, total = 0, len(queries) if isinstance(queries, Sized) else 0
     for batch in _batches(queries, chosen.batch_size):
+        if progress is not None and max(len(batch), total) > 1:
+            progress("answer queries", done, total)
         yield from searcher.answer(batch, top_k, to)
+        done += len(batch)
+    if progress is not None and done > 1:
+        progress("answer queries", done, total)
 
 
 def draw_answer(answer: Answer, hit: int = 0) -> NDArray[np.uint8]:

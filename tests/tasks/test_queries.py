@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from placecli.config import PreprocessConfig
 from placecli.records import PlaceError, Reject
-from placecli.tasks.queries import Query, QueryImage, image_queries, read_images, read_lines, text_queries
+from placecli.tasks.queries import Query, QueryImage, gather, image_queries, read_images, read_lines, text_queries
 
 
 def test_folders_are_read_in_order_without_hidden_and_other_files(tmp_path: Path) -> None:
@@ -47,6 +47,23 @@ def test_lines_are_paths_or_objects_and_the_rest_is_refused() -> None:
         Query("effusion", text="effusion"),
     ]
     assert [each.source for each in found[3:] if isinstance(each, Reject)] == ["line 5", "line 6", "line 7", "line 8"]
+
+
+def test_a_hit_asks_with_its_report() -> None:
+    assert list(read_lines(['{"query": "q", "rank": 1, "report": "Clear lungs."}'])) == [
+        Query("Clear lungs.", text="Clear lungs.")
+    ]
+    refused = list(read_lines(['{"query": "q", "rank": 1, "report": ""}', '{"report": "not a hit"}']))
+    assert [each.code for each in refused if isinstance(each, Reject)] == ["line_invalid"] * 2
+
+
+def test_stdin_is_read_where_nothing_else_asks() -> None:
+    names = lambda *asked: [each.name for each in gather(*asked) if isinstance(each, Query)]  # noqa: E731
+    assert names(["a.png", "-"], ["words"], ["b.png"]) == ["a.png", "words", "b.png"]
+    assert names([], [], ["b.png"]) == ["b.png"]
+    known = gather(["a.png"], ["words"], ["b.png"])
+    assert isinstance(known, list)
+    assert len(known) == 2
 
 
 @given(st.text())

@@ -135,6 +135,10 @@ def write_run(folder: Path, preset: Preset | None = None, seed: int = 0) -> Path
     tokenizer = Tokenizer.train([*texts, *NORMALS], preset.pretrain.model.vocabulary)
     torch.manual_seed(seed)
     model = Place.from_config(preset.pretrain.model, preset.pretrain.objective, tokenizer)
+    with torch.no_grad():  # as they begin, all images look alike to a model, and scores differ by roundings alone
+        for weights in model.parameters():
+            if weights.ndim > 1:
+                weights.mul_(4)
     folder.mkdir(parents=True)
     (folder / checkpoint.CONFIG).write_text(dump_preset(preset), "utf-8")
     checkpoint.save_shape(folder, model, tokenizer)

@@ -31,6 +31,10 @@ _FAINT: Final = (150, 152, 158)
 _BOX: Final = (90, 220, 255)
 _MASK: Final = (120, 255, 140)
 _OPACITY: Final = 0.62
+LEGEND: Final = (
+    "Colour: attention, relative to the maximum of its own panel. Box: its strongest region. Every sentence gets one,"
+    " also one that denies a finding or that the image does not support: read it with the score. Not for clinical use."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +52,10 @@ class Panel:
 
 
 def draw_heatmaps(image: NDArray[np.uint8], panels: Sequence[Panel], heading: str = "") -> Picture:
-    """uint8 RGB [H, W, 3]: the image alone, then a panel for each entry, in rows of four, text wrapped below.
+    """uint8 RGB [H, W, 3]: the image alone, then a panel for each entry, in even rows of at most four, text below.
 
     `image` uint8 [h, w]. A map's colour shows its value relative to the map's own maximum; what is near zero is
-    transparent. Cyan is the box that the model points at, green the region that was marked.
+    transparent. Cyan is the box that the model points at, green the region that was marked. `LEGEND` stands below.
     """
     gray = _enlarge(image, _PANEL)
     width = gray.shape[1]
@@ -116,9 +120,11 @@ def _caption(panel: Panel, width: int) -> list[str]:
 
 
 def _wrap(text: str, width: int) -> list[str]:
-    """Lines that fit `width` pixels in our font, at most six, the last cut with dots; a longer word stays whole."""
+    """Lines that fit `width` pixels in our font, at most six, the last cut with dots; a longer word is broken."""
     font, lines = _font(), [""]
-    for word in text.split():
+    most = max(1, int(width / font.getlength("0")))
+    words = (word[i : i + most] for word in text.split() for i in range(0, len(word), most))
+    for word in words:
         longer = f"{lines[-1]} {word}".strip()
         if not lines[-1] or font.getlength(longer) <= width:
             lines[-1] = longer
@@ -129,10 +135,13 @@ def _wrap(text: str, width: int) -> list[str]:
 
 def _arrange(pictures: Sequence[Picture], captions: Sequence[list[str]]) -> Picture:
     height, width = pictures[0].shape[:2]
-    columns = min(_COLUMNS, len(pictures))
+    columns = -(-len(pictures) // -(-len(pictures) // _COLUMNS))
     rows = [range(first, min(first + columns, len(pictures))) for first in range(0, len(pictures), columns)]
     heights = [height + _LINE * max(len(captions[i]) for i in row) + _MARGIN for row in rows]
-    canvas = Image.new("RGB", (columns * (width + _MARGIN) + _MARGIN, sum(heights) + _MARGIN), _BACKGROUND)
+    full_width = columns * (width + _MARGIN) + _MARGIN
+    legend = _wrap(LEGEND, full_width - 2 * _MARGIN)
+    full_size = (full_width, sum(heights) + 2 * _MARGIN + _LINE * len(legend))
+    canvas = Image.new("RGB", full_size, _BACKGROUND)
     draw, font = ImageDraw.Draw(canvas), _font()
     top = _MARGIN
     for row, full_height in zip(rows, heights, strict=True):
@@ -142,6 +151,8 @@ def _arrange(pictures: Sequence[Picture], captions: Sequence[list[str]]) -> Pict
             for line, text in enumerate(captions[i]):
                 draw.text((left, top + height + 4 + line * _LINE), text, fill=_TEXT if i else _FAINT, font=font)
         top += full_height
+    for line, text in enumerate(legend):
+        draw.text((_MARGIN, top + line * _LINE), text, fill=_FAINT, font=font)
     return np.asarray(canvas, np.uint8)
 
 

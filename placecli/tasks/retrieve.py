@@ -105,7 +105,10 @@ def answers(
 
 
 def draw_answer(answer: Answer, hit: int = 0) -> NDArray[np.uint8]:
-    """The picture of one hit, RGB: the image of the query (or of the hit, for a text) and a panel for each sentence."""
+    """The picture of one hit, RGB: the image of the query (or of the hit, for a text) and a panel for each sentence.
+
+    Below the image stands whose report or which image it is, not the query's path.
+    """
     seen, found = answer.seen[hit], answer.found[hit]
     size = seen.pixels.shape[0]
     x0, y0, x1, y1 = seen.content
@@ -115,7 +118,9 @@ def draw_answer(answer: Answer, hit: int = 0) -> NDArray[np.uint8]:
         )
         for item in found
     ]
-    return draw_heatmaps(seen.pixels[y0:y1, x0:x1], panels)
+    best = answer.hits[hit]
+    what = f"Image {best.image_id}, found for these words" if answer.query.text else f"Query image, report of {best.study_id}"
+    return draw_heatmaps(seen.pixels[y0:y1, x0:x1], panels, f"{what}. Rank {best.rank}, score {best.score:.3g}.")
 
 
 def _report(number: int, reject: Reject) -> None:

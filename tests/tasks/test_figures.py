@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 
 from placecli.records import Box
+from placecli.tasks import figures
 from placecli.tasks.figures import Panel, crop_to_content, draw_heatmaps, draw_overlay, write_png
 
 GRAY = np.full((60, 40), 100, np.uint8)
@@ -41,11 +42,26 @@ def test_box_and_outline_lie_where_they_should() -> None:
     assert abs(columns.max() - 40) <= 2
 
 
+def test_a_word_longer_than_its_panel_is_broken_not_drawn_over_the_next() -> None:
+    uid = "1.2.826.0.1.3680043.8.498.38280216238141543049030431531847262494"
+    lines = figures._wrap(f"report of {uid}", 200)
+    assert "".join(lines).replace("report of", "").strip() == uid
+    assert max(figures._font().getlength(line) for line in lines) <= 210
+
+
+def test_six_pictures_stand_in_two_even_rows_above_the_legend() -> None:
+    panel = Panel("A.", np.ones((3, 3)))
+    six, eight = draw_heatmaps(GRAY, [panel] * 5), draw_heatmaps(GRAY, [panel] * 7)
+    assert six.shape[1] < 0.8 * eight.shape[1]
+    assert "Not for clinical use" in figures.LEGEND
+    assert six[-60:].max() > 100
+
+
 def test_panels_stand_in_rows_of_four_with_room_for_their_text(tmp_path: Path) -> None:
     panel = Panel("A sentence far too long for one line of a panel, so it is wrapped.", np.ones((3, 3)), score=0.5)
     one, five = draw_heatmaps(GRAY, [panel]), draw_heatmaps(GRAY, [panel] * 5)
     assert one.shape[1] < five.shape[1]
-    assert one.shape[0] < five.shape[0] / 1.8
+    assert one.shape[0] < five.shape[0] / 1.7
     write_png(tmp_path / "new" / "picture.png", five)
     assert np.array_equal(cv2.imread(str(tmp_path / "new" / "picture.png"))[:, :, ::-1], five)
 

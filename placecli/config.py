@@ -147,8 +147,7 @@ class PretrainConfig(Section):
     max_steps: Annotated[int, Field(ge=0)] = 0
     """0: epochs decide."""
     batch_size: Annotated[int, Field(ge=2)] = 144  # over all ranks
-    accumulate: Count = 1
-    """Micro-batches of batch_size per optimiser step."""
+    accumulate: Count = 1  # micro-batches of batch_size per optimiser step
     learning_rate: Positive = 2e-5
     pretrained_learning_rate_scale: Positive = 1.0
     """Factor on the learning rate of parameters that started from published weights."""
@@ -189,10 +188,10 @@ class Prompts(Section):
 
 class EvaluateConfig(Section):
     score: Literal["global", "observation", "combined"] = "combined"
+    zero_shot_score: Literal["global", "observation", "combined"] = "observation"
     prompts: dict[str, Prompts] = {}
     """By label; a label that is not here is asked as "<label>." against "No <label>."."""
-    labels: tuple[str, ...] = ()
-    """Labels to score; empty: all of the store with both kinds of cases."""
+    labels: tuple[str, ...] = ()  # empty: all of the store with both kinds of cases
     bootstrap: Annotated[int, Field(ge=0)] = 1000
     batch_size: Count = 64
     seed: int = 0

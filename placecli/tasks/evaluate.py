@@ -58,7 +58,8 @@ def evaluate(
             findings = evaluate_grounding(loaded, gallery, chosen, resampling, progress)
         case _:
             raise PlaceError(f'task "{task}": choose retrieval, zero-shot or grounding')
-    return Evaluation(task, str(run), str(store.path), split, protocol, chosen.score, resampling, findings)
+    score = chosen.zero_shot_score if task == "zero-shot" else chosen.score
+    return Evaluation(task, str(run), str(store.path), split, protocol, score, resampling, findings)
 
 
 def _warn_of_unknown(wanted: Sequence[str], known: Sequence[str], data: Path) -> None:

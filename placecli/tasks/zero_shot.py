@@ -23,7 +23,7 @@ Floats = NDArray[np.float64]
 
 
 def evaluate_zero_shot(run: LoadedRun, gallery: Gallery, config: EvaluateConfig, resampling: Resampling) -> Findings:
-    """AUROC and average precision of each finding from prompts alone, by `config.score`, and macro AUROC of all scores.
+    """AUROC and average precision of each finding from prompts alone, by `config.zero_shot_score`; macro AUROC of all scores.
 
     Raises PlaceError when no label of the split has both kinds of cases.
     """
@@ -39,12 +39,12 @@ def evaluate_zero_shot(run: LoadedRun, gallery: Gallery, config: EvaluateConfig,
     differences = zero_shot_scores(run, gallery, config, tuple(scored))
     patients = np.asarray([row.patient_id for row in rows])
     metrics: dict[str, Measure] = {}
-    for score in (config.score, *(each for each in SCORES if each != config.score)):
-        suffix = "" if score == config.score else f"_{score}"
+    for score in (config.zero_shot_score, *(each for each in SCORES if each != config.zero_shot_score)):
+        suffix = "" if score == config.zero_shot_score else f"_{score}"
         parts = [_area(auroc, scored[label], differences[label][score]) for label in scored]
         metrics[f"auroc_macro{suffix}"] = resampling.measure(_macro(parts), patients)
-    metrics[f"auroc_macro_{config.score}"] = metrics["auroc_macro"]
-    chosen = {label: differences[label][config.score] for label in scored}
+    metrics[f"auroc_macro_{config.zero_shot_score}"] = metrics["auroc_macro"]
+    chosen = {label: differences[label][config.zero_shot_score] for label in scored}
     parts = [_area(average_precision, scored[label], chosen[label]) for label in scored]
     metrics["average_precision_macro"] = resampling.measure(_macro(parts), patients)
     for label, values in scored.items():

@@ -66,18 +66,18 @@ def test_an_image_does_not_depend_on_its_batch_once_trained() -> None:
 
 @pytest.mark.parametrize("patch", [8, 16, 32])
 def test_patches_are_in_row_order_and_look_at_their_own_middle(patch: int) -> None:
-    model = SMALL.model_copy(update={"image_size": 8 * patch, "image_patch": patch})
+    model = SMALL.model_copy(update={"image_size": 16 * patch, "image_patch": patch})
     stem = build_image_encoder(model, weights="random").stem
     linear = torch.nn.Sequential(*(part for part in stem if isinstance(part, torch.nn.Conv2d)))
     for parameter in linear.parameters():
         torch.nn.init.ones_(parameter)
-    image = torch.zeros(1, 1, 8 * patch, 8 * patch, requires_grad=True)
-    linear(image).permute(0, 2, 3, 1).flatten(1, 2)[0, 8 * 3 + 5].sum().backward()
+    image = torch.zeros(1, 1, 16 * patch, 16 * patch, requires_grad=True)
+    linear(image).permute(0, 2, 3, 1).flatten(1, 2)[0, 16 * 7 + 9].sum().backward()
     assert image.grad is not None
     weight = image.grad[0, 0] / image.grad.sum()
-    pixels = torch.arange(8 * patch) + 0.5
-    assert float((weight.sum(dim=1) * pixels).sum()) == pytest.approx((3 + 0.5) * patch, abs=0.51)
-    assert float((weight.sum(dim=0) * pixels).sum()) == pytest.approx((5 + 0.5) * patch, abs=0.51)
+    pixels = torch.arange(16 * patch) + 0.5
+    assert float((weight.sum(dim=1) * pixels).sum()) == pytest.approx((7 + 0.5) * patch, abs=0.01)
+    assert float((weight.sum(dim=0) * pixels).sum()) == pytest.approx((9 + 0.5) * patch, abs=0.01)
 
 
 @pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "resnet18", "efficientnet_lite0"])

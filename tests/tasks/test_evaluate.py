@@ -146,6 +146,8 @@ def test_zero_shot_is_the_auroc_of_statement_minus_denial(
     images = embed_images(run, store.images(rows))
     temperature = run.preset.pretrain.objective.match_temperature
     record = records["zero-shot"]
+    assert record["score"] == "observation"
+    combined: list[float] = []
     for label, prompts in (("square", CONFIG.prompts["square"]), ("stripe", prompts_of("stripe", {}))):
         parts = []
         for words in (prompts.positive, prompts.negative):
@@ -153,12 +155,15 @@ def test_zero_shot_is_the_auroc_of_statement_minus_denial(
             of_global = global_scores(images.embedding, texts.embedding).mean(axis=1)
             of_observation = observation_scores(images.observations, texts.observations, texts.mask, temperature)
             parts.append((of_global, of_observation.mean(axis=1)))
-        both = standardize(parts[0][0] - parts[1][0]) + standardize(parts[0][1] - parts[1][1])
+        of_global, of_observation = (parts[0][i] - parts[1][i] for i in range(2))
+        both = standardize(of_global) + standardize(of_observation)
         truth = [row.labels[label] for row in rows]
-        assert value(record, f"auroc[{label}]") == pytest.approx(roc_auc_score(truth, both), abs=0.02)
+        assert value(record, f"auroc[{label}]") == pytest.approx(roc_auc_score(truth, of_observation), abs=0.02)
+        combined.append(roc_auc_score(truth, both))
         assert record["metrics"][f"auroc[{label}]"]["positives"] == sum(truth)
     mean = np.mean([value(record, f"auroc[{label}]") for label in ("square", "stripe")])
-    assert value(record, "auroc_macro") == pytest.approx(mean)
+    assert value(record, "auroc_macro") == value(record, "auroc_macro_observation") == pytest.approx(mean)
+    assert value(record, "auroc_macro_combined") == pytest.approx(np.mean(combined), abs=0.02)
     assert record["chance"]["auroc_macro"] == 0.5
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tomllib
 import yaml
 
 from placecli.config import ConfigError, dump_preset, list_presets, load_preset, parse_preset
@@ -48,6 +49,11 @@ def misspelt(content: dict[str, Any], path: tuple[str, ...]) -> tuple[dict[str, 
 def test_people_find_the_presets_they_type() -> None:
     assert list_presets() == NAMES
     assert {"mimic", "openi", "folder", "demo"} <= set(NAMES)
+
+
+def test_the_wheel_carries_the_presets_where_the_program_looks() -> None:
+    build = tomllib.loads((FOLDER.parent / "pyproject.toml").read_text("utf-8"))["tool"]["hatch"]["build"]["targets"]
+    assert build["wheel"]["force-include"] == {"presets": "placecli/presets"}
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -69,7 +69,8 @@ def list_images(config: PreprocessConfig, root: Path, pseudonyms: Pseudonyms) ->
     planned.sort(key=lambda image: (image.source, image.image_id))
     kept = list(_refuse_early(planned, config, rejects))
     if not kept and not rejects:
-        raise PlaceError(f"{root}: no image of a {config.release} release in it; check --root and --preset")
+        what = "DICOM, PNG or JPEG file" if config.release == "folder" else f"image of a {config.release} release"
+        raise PlaceError(f"{root}: no {what} in it; check the path and --preset")
     return Listing(tuple(kept), tuple(rejects), len(studies))
 
 

@@ -52,7 +52,8 @@ def open_store(path: Path) -> Store:
     if description is None:
         if (path / PARTS).is_dir():
             raise PlaceError(f"{path}: the store is unfinished; run the same `place preprocess` command to continue")
-        raise PlaceError(f"{path}: not a store (no {DESCRIPTION}); make one with `place preprocess --out {path}`")
+        how = f"`place preprocess --preset NAME --root DIR --out {path}`, or --dicom-dir DIR without a preset"
+        raise PlaceError(f"{path}: not a store (no {DESCRIPTION}); check the path, or make one with {how}")
     for name, entry in description["files"].items():
         file = path / name
         if not file.is_file() or file.stat().st_size != entry["bytes"]:

@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from placecli.data import atomic
 from placecli.metrics.grounding import resize_bilinear
-from placecli.records import Box
+from placecli.records import Box, PlaceError
 
 Picture = NDArray[np.uint8]
 
@@ -70,13 +70,17 @@ def draw_overlay(image: NDArray[np.uint8], panel: Panel, longest: int = _PANEL) 
 
 
 def write_png(path: Path, picture: Picture) -> None:
-    """Write an RGB picture as PNG; the file appears whole."""
+    """Write an RGB picture as PNG; the file appears whole. Raises PlaceError where it cannot be written."""
     converted = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
     is_done, encoded = cv2.imencode(".png", converted)
     if not is_done:
         raise OSError(f"{path}: the picture cannot be encoded")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    atomic.write_file(path, encoded.tobytes())
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        atomic.write_file(path, encoded.tobytes())
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise PlaceError(f"{path}: the picture cannot be written ({reason}); check the folder and its rights") from None
 
 
 def crop_to_content(values: NDArray[Any], content: tuple[int, int, int, int], size: int) -> NDArray[Any]:

@@ -119,7 +119,11 @@ def draw_answer(answer: Answer, hit: int = 0) -> NDArray[np.uint8]:
         for item in found
     ]
     best = answer.hits[hit]
-    what = f"Image {best.image_id}, found for these words" if answer.query.text else f"Query image, report of {best.study_id}"
+    what = (
+        f"Image {best.image_id}, found for these words"
+        if answer.query.text
+        else f"Query image, report of {best.study_id}"
+    )
     return draw_heatmaps(seen.pixels[y0:y1, x0:x1], panels, f"{what}. Rank {best.rank}, score {best.score:.3g}.")
 
 

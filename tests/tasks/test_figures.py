@@ -6,8 +6,9 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import pytest
 
-from placecli.records import Box
+from placecli.records import Box, PlaceError
 from placecli.tasks import figures
 from placecli.tasks.figures import Panel, crop_to_content, draw_heatmaps, draw_overlay, write_png
 
@@ -64,6 +65,12 @@ def test_panels_stand_in_rows_of_four_with_room_for_their_text(tmp_path: Path) -
     assert one.shape[0] < five.shape[0] / 1.7
     write_png(tmp_path / "new" / "picture.png", five)
     assert np.array_equal(cv2.imread(str(tmp_path / "new" / "picture.png"))[:, :, ::-1], five)
+
+
+def test_a_picture_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(PlaceError, match=r"file/where\.png: the picture cannot be written"):
+        write_png(tmp_path / "file" / "where.png", np.zeros((2, 2, 3), np.uint8))
 
 
 def test_crop_keeps_the_place_of_the_content() -> None:

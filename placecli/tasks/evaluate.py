@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from placecli.config import EvaluateConfig
+from placecli.config import EvaluateConfig, ObjectiveConfig
 from placecli.data.store import open_store
 from placecli.engine.checkpoint import load_model
 from placecli.engine.distributed import choose_device
@@ -18,6 +18,7 @@ from placecli.tasks.evaluation import Evaluation, Protocol, Resampling, Task
 from placecli.tasks.gallery import INDEX, open_gallery, training_store
 from placecli.tasks.grounding import evaluate_grounding
 from placecli.tasks.retrieval import evaluate_retrieval
+from placecli.tasks.scores import trained_score
 from placecli.tasks.zero_shot import evaluate_zero_shot
 
 logger = logging.getLogger(__name__)
@@ -44,7 +45,7 @@ def evaluate(
     """
     loaded = load_model(run, choose_device(device))
     store = open_store(data) if data is not None else training_store(loaded, "--data")
-    chosen = config or loaded.preset.evaluate
+    chosen = _with_trained_scores(config or loaded.preset.evaluate, loaded.preset.pretrain.objective)
     if task != "grounding":  # boxes have labels of their own
         _warn_of_unknown(chosen.labels, store.labels(), store.path)
     gallery = open_gallery(loaded, store, split, cache=run / INDEX, batch_size=chosen.batch_size, progress=progress)
@@ -60,6 +61,11 @@ def evaluate(
             raise PlaceError(f'task "{task}": choose retrieval, zero-shot or grounding')
     score = chosen.zero_shot_score if task == "zero-shot" else chosen.score
     return Evaluation(task, str(run), str(store.path), split, protocol, score, resampling, findings)
+
+
+def _with_trained_scores(config: EvaluateConfig, objective: ObjectiveConfig) -> EvaluateConfig:
+    names = ("score", "zero_shot_score")
+    return config.model_copy(update={name: trained_score(getattr(config, name), objective) for name in names})
 
 
 def _warn_of_unknown(wanted: Sequence[str], known: Sequence[str], data: Path) -> None:

@@ -13,13 +13,14 @@ from numpy.typing import NDArray
 
 from placecli.config import RetrieveConfig
 from placecli.data.store import open_store
-from placecli.engine.checkpoint import load_model
+from placecli.engine.checkpoint import LoadedRun, load_model
 from placecli.engine.distributed import choose_device
 from placecli.records import Hit, PlaceError, Reject
 from placecli.tasks.embed import Progress
 from placecli.tasks.figures import Panel, crop_to_content, draw_heatmaps, write_png
 from placecli.tasks.gallery import INDEX, open_gallery, training_store
 from placecli.tasks.queries import Query
+from placecli.tasks.scores import trained_score
 from placecli.tasks.search import Answer, Searcher, Target
 
 logger = logging.getLogger(__name__)
@@ -93,7 +94,7 @@ def answers(
     chosen = config or loaded.preset.retrieve
     store = open_store(gallery) if gallery is not None else training_store(loaded, "--gallery")
     found = open_gallery(loaded, store, split, cache=run / INDEX, batch_size=chosen.batch_size, progress=progress)
-    searcher = Searcher(loaded, found, chosen, score or chosen.score)
+    searcher = Searcher(loaded, found, chosen, _choose_score(loaded, score, chosen.score))
     done, total = 0, len(queries) if isinstance(queries, Sized) else 0
     for batch in _batches(queries, chosen.batch_size):
         if progress is not None and max(len(batch), total) > 1:
@@ -134,6 +135,17 @@ def _report(number: int, reject: Reject) -> None:
 
 def _numbered(path: Path, number: int) -> Path:
     return path if number == 1 else path.with_name(f"{path.stem}-{number}{path.suffix}")
+
+
+def _choose_score(run: LoadedRun, asked: Score | None, default: Score) -> Score:
+    objective = run.preset.pretrain.objective
+    if asked is None:
+        return trained_score(default, objective)
+    if trained_score(asked, objective) != asked:
+        raise PlaceError(
+            f"{run.path}: --score {asked} needs what this run did not learn; use {trained_score(asked, objective)}"
+        )
+    return asked
 
 
 def _batches(queries: Iterable[Query | Reject], size: int) -> Iterator[list[Query | Reject]]:

@@ -11,12 +11,22 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from placecli.config import ObjectiveConfig
 from placecli.engine import place
 
 Score = Literal["global", "observation", "combined"]
 SCORES: tuple[Score, ...] = ("global", "observation", "combined")
 Floats = NDArray[np.float32]
 _IMAGES_AT_ONCE: Final = 512
+
+
+def trained_score(wanted: Score, objective: ObjectiveConfig) -> Score:
+    """`wanted`, or the one score that a run with this objective learnt: without PCMA its observations are as drawn."""
+    if objective.pcma_weight == 0:
+        return "global"
+    if objective.instance_weight == 0 and objective.baseline != "cluster":
+        return "observation"
+    return wanted
 
 
 def global_scores(images: NDArray[Any], texts: NDArray[Any]) -> Floats:

@@ -246,6 +246,11 @@ def test_a_plan_with_a_store_is_what_training_then_does(
 def test_the_plan_of_mimic_names_what_is_absent(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     planned = plan(load_preset("mimic"), tmp_path / "store")
+    places = [file.place for file in planned.files]
+    assert places[0] == str(tmp_path / "store" / "store.yaml")
+    assert "models--timm--vit_base_patch16_224" in places[1]
+    assert places[1].endswith("model.safetensors")
+    assert places[2].endswith("models--emilyalsentzer--Bio_ClinicalBERT")
     found = {file.what: file for file in planned.files}
     assert not found["store"].is_found
     assert found["store"].place.endswith("store.yaml")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from placecli.config import ObjectiveConfig
 from placecli.tasks import scores
 
 K, S, D, TEMPERATURE = 5, 4, 8, 0.1
@@ -67,3 +68,11 @@ def test_global_score_is_the_cosine() -> None:
     images, texts = unit(generator, 3, D), unit(generator, 2, D)
     expected = [[float(a @ b) for b in texts] for a in images]
     assert scores.global_scores(images, texts) == pytest.approx(np.array(expected), abs=1e-6)
+
+
+def test_a_run_is_scored_by_what_it_learnt() -> None:
+    instance_only, observations_only = ObjectiveConfig(pcma_weight=0.0), ObjectiveConfig(instance_weight=0.0)
+    for wanted in scores.SCORES:
+        assert scores.trained_score(wanted, ObjectiveConfig()) == wanted
+        assert scores.trained_score(wanted, instance_only) == "global"
+        assert scores.trained_score(wanted, observations_only) == "observation"

@@ -77,7 +77,8 @@ def weighted_mean(values: ArrayLike, weights: ArrayLike | None = None) -> Any:
     array = np.asarray(values, dtype=np.float64)
     counts = np.ones(len(array)) if weights is None else np.asarray(weights, dtype=np.float64)
     with np.errstate(invalid="ignore", divide="ignore"):
-        return _plain((counts @ array) / counts.sum(axis=-1))
+        # Not counts @ array: how a matrix product rounds a row depends on the rows beside it.
+        return _plain((counts * array).sum(axis=-1) / counts.sum(axis=-1))
 
 
 def precision_at_k(scores: ArrayLike, query_positive: ArrayLike, gallery_positive: ArrayLike, k: int) -> Floats:

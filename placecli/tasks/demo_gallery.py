@@ -24,7 +24,7 @@ from placecli.records import Box, PlaceError, Row
 from placecli.tasks.embed import embed_images_with_maps
 from placecli.tasks.figures import Panel as Overlay
 from placecli.tasks.figures import draw_overlay
-from placecli.tasks.grounding import Case, cases_of, label_maps
+from placecli.tasks.grounding import Case, best_prompt, cases_of, label_maps
 from placecli.tasks.page import MarkedSentence, Panel, PatientResult, RetrievedReport, Verdict
 from placecli.tasks.prompts import embed_prompts, prompts_of
 from placecli.tasks.queries import image_queries
@@ -98,7 +98,8 @@ class DemoGallery:
         for case in cases[:MAXIMUM_PANELS]:
             textual = prompts[case.label].positive
             heat = label_maps(textual, vectors.observations[0], seen.attention[0], seen.grid, temperature)
-            sentence = prompts_of(case.label, self.config.evaluate.prompts).positive[0]
+            best = best_prompt(textual, vectors.observations[0], temperature) or 0
+            sentence = prompts_of(case.label, self.config.evaluate.prompts).positive[best]
             yield draw_panel(case, heat, sentence, picture, self._planted(row, case.label), content)
 
     def _planted(self, row: Row, label: str) -> NDArray[np.bool_]:

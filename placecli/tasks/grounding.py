@@ -19,7 +19,7 @@ from placecli.tasks.embed import Progress, TextVectors, embed_images_with_maps
 from placecli.tasks.evaluation import Findings, Measure, Resampling, nan_mean
 from placecli.tasks.gallery import Gallery
 from placecli.tasks.prompts import embed_prompts
-from placecli.tasks.scores import sentence_maps
+from placecli.tasks.scores import sentence_maps, sentence_scores
 
 Floats = NDArray[np.float64]
 Region = NDArray[np.bool_]
@@ -104,12 +104,22 @@ def cases_of(row: Row, size: int, mask: NDArray[np.uint8] | None, labels: Sequen
 def label_maps(
     textual: TextVectors, observations: NDArray[Any], attention: NDArray[Any], grid: tuple[int, int], temperature: float
 ) -> NDArray[np.float32]:
-    """float32 [rows, cols], sum 1: the mean over a label's prompts of the map of each."""
-    prompts = textual.observations[:, 0][textual.mask[:, 0]]
-    if not len(prompts):
+    """float32 [rows, cols], sum 1: the map of that prompt of the label which the image answers best.
+
+    Prompts of a label name different sides and sites; their mean would point between them.
+    """
+    best = best_prompt(textual, observations, temperature)
+    if best is None:
         return np.full(grid, 1.0 / (grid[0] * grid[1]), np.float32)
-    maps = sentence_maps(observations, attention, grid, prompts, temperature)
-    return np.asarray(maps.mean(axis=0), np.float32)
+    prompt = textual.observations[best : best + 1, 0]
+    return np.asarray(sentence_maps(observations, attention, grid, prompt, temperature)[0], np.float32)
+
+
+def best_prompt(textual: TextVectors, observations: NDArray[Any], temperature: float) -> int | None:
+    """Which of a label's prompts, texts of one sentence, the image's observations [K, d] answer best; None: all empty."""
+    scores = sentence_scores(observations, textual.observations[:, 0], temperature)
+    readable = np.flatnonzero(textual.mask[:, 0])
+    return int(readable[np.argmax(scores[readable])]) if len(readable) else None
 
 
 def _find(

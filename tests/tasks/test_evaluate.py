@@ -25,7 +25,7 @@ from placecli.tasks.embed import embed_images, embed_images_with_maps, embed_tex
 from placecli.tasks.evaluate import evaluate
 from placecli.tasks.grounding import cases_of
 from placecli.tasks.prompts import prompts_of
-from placecli.tasks.scores import global_scores, observation_scores, sentence_maps, standardize
+from placecli.tasks.scores import global_scores, observation_scores, sentence_maps, sentence_scores, standardize
 
 CONFIG = small_preset().evaluate
 
@@ -209,7 +209,8 @@ def test_grounding_equals_plain_loops(records: dict[str, dict[str, Any]], run: L
         maps = sentence_maps(vectors.observations[i], seen.attention[i], seen.grid, textual, temperature)
         region = np.zeros((SIZE, SIZE), bool)
         region[int(box.y) : int(box.y + box.height), int(box.x) : int(box.x + box.width)] = True
-        hits.append(pointing_game(maps.mean(axis=0), region))
+        best = int(np.argmax(sentence_scores(vectors.observations[i], textual, temperature)))
+        hits.append(pointing_game(maps[best], region))
     record = records["grounding"]
     assert value(record, "pointing_game") == pytest.approx(np.mean(hits), abs=0.05)
     assert record["n"] == record["counts"]["cases"] == 24

@@ -106,8 +106,11 @@ def test_patients_in_two_splits_are_named_five_at_most() -> None:
     assert "patient0" not in str(refusal.value)
 
 
-def test_no_conflict_is_no_error() -> None:
+def test_no_conflict_is_no_error_and_the_first_one_is() -> None:
     splits = OneSplitPerPatient()
     splits.see("a", "train")
     splits.see("a", "train")
     splits.check(Pseudonyms(None))
+    splits.see("a", "test")
+    with pytest.raises(PlaceError):
+        splits.check(Pseudonyms(None))

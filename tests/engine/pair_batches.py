@@ -41,7 +41,7 @@ MODEL = ModelConfig(
     query_heads=2,
     dropout=0.0,
 )
-OBJECTIVE = ObjectiveConfig(correlation_heads=2)
+OBJECTIVE = ObjectiveConfig(correlation_heads=2, within_report_weight=1.0)  # every term of PCMA on
 TOKENIZER = Tokenizer.train(SENTENCES, 200)
 
 

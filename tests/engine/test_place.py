@@ -27,6 +27,7 @@ VARIANTS = [
     OBJECTIVE.model_copy(update={"baseline": "cluster", "num_prototypes": 7, "correlation_weight": 0.0}),
     OBJECTIVE.model_copy(update={"instance_weight": 0.0, "correlation_weight": 0.0}),
     OBJECTIVE.model_copy(update={"pcma_weight": 0.0, "correlation_weight": 0.0}),
+    ObjectiveConfig(correlation_heads=2),  # the defaults
 ]
 
 
@@ -273,7 +274,7 @@ def test_shuffled_images_raise_every_term(fitted: tuple[Place, PairBatch]) -> No
     right = values(objective(model, batch, OBJECTIVE))
     shuffled = dataclasses.replace(batch, images=batch.images.roll(5, dims=0))
     wrong = values(objective(model, shuffled, OBJECTIVE))
-    for name in ("instance", "pcma_batch", "pcma_sighting"):
+    for name in ("instance", "pcma_batch", "pcma_sighting", "pcma_sentence"):
         assert wrong[name] > right[name] + 0.05, name
 
 

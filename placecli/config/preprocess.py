@@ -1,0 +1,48 @@
+"""The section `preprocess`: files -> store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from placecli.config.base import Count, Fraction, Positive, Section
+
+
+class PreprocessConfig(Section):
+    """files -> store."""
+
+    release: Literal["mimic-cxr", "openi", "folder", "demo"] = "folder"
+    size: Annotated[int, Field(ge=32, le=2048)] = 256
+    """S: images are stored as uint8 [S, S], longest side S, zero-padded."""
+    views: tuple[Literal["PA", "AP", "FRONTAL", "LATERAL", "OTHER"], ...] = ("PA", "AP", "FRONTAL")
+    unknown_view: Literal["keep", "reject"] = "keep"
+    not_chest: Literal["reject", "flag"] = "reject"
+    """What happens to an image whose header says that it is not a chest radiograph."""
+    colour: Literal["reduce", "reject"] = "reduce"
+    multi_frame: Literal["reject", "first"] = "reject"
+    intensity: Literal["header", "minmax", "percentile"] = "header"
+    """header: VOI LUT or window of the file, else its minimum and maximum."""
+    reports: Path | None = None
+    """folder only: CSV or JSONL of reports, joined by file, study or accession."""
+    labels: Path | None = None
+    """openi only: CSV of report-level gold labels, joined by its `filename` column (CXR<uid>)."""
+    sections: tuple[str, ...] = ("impression", "findings")
+    """Sections that the model reads, in this order."""
+    splitter: Literal["clinical", "compat"] = "clinical"
+    require_report: bool = True
+    min_words: Annotated[int, Field(ge=0)] = 3
+    validate_fraction: Fraction = 0.1
+    test_fraction: Fraction = 0.1
+    split_seed: int = 0
+    images_per_shard: Count = 1024
+    memory_limit_mib: Count = 2048
+    time_limit_seconds: Positive = 60.0
+    max_megapixels: Positive = 512.0
+
+    @model_validator(mode="after")
+    def _fractions_leave_training_data(self) -> PreprocessConfig:
+        if self.validate_fraction + self.test_fraction >= 1.0:
+            raise ValueError("validate_fraction + test_fraction must stay below 1")
+        return self

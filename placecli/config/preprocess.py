@@ -26,6 +26,9 @@ class PreprocessConfig(Section):
     """header: VOI LUT or window of the file, else its minimum and maximum."""
     reports: Path | None = None
     """folder only: CSV or JSONL of reports, joined by file, study or accession."""
+    splits: Literal["clean", "compat"] = "clean"
+    """clean: official test sets, the rest by patient. compat: the field's published split, to the letter, where there
+    is one (docs/data.md says for which releases)."""
     labels: Path | None = None
     """openi only: CSV of report-level gold labels, joined by its `filename` column (CXR<uid>)."""
     sections: tuple[str, ...] = ("impression", "findings")

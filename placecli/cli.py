@@ -82,6 +82,7 @@ def preprocess(
     jobs: Annotated[int, _option("N", "Tasks of --submit.", min=1)] = 8,
     slurm: SlurmOption = None,
     pseudonymize: Annotated[Path | None, _option("KEYFILE", "Replace ids by hashes keyed with this file.")] = None,
+    seed: Annotated[int | None, _option("SEED", "preprocess.split_seed.", "of the preset")] = None,
     set_: SetOption = None,
     dry_run: DryRunOption = False,
     json: JsonOption = False,
@@ -98,7 +99,8 @@ def preprocess(
         raise typer.BadParameter("--slurm goes with --submit slurm, and --submit without --shard")
     source = root or dicom_dir or Path()
     name = _need_preset(preset or ("folder" if dicom_dir else None))
-    config = overrides.load(name, "preprocess", [*overrides.assign("preprocess.reports", reports), *(set_ or [])])
+    flags = [*overrides.assign("preprocess.reports", reports), *overrides.assign("preprocess.split_seed", seed)]
+    config = overrides.load(name, "preprocess", [*(set_ or []), *flags])
     store = out or overrides.default_folder("stores", name)
 
     from placecli.data import preprocess as stage
@@ -185,12 +187,11 @@ def retrieve(
     if is_bare and not dry_run and (sys.stdin.isatty() or run == Path("-")):
         raise typer.BadParameter("ask something: paths, --text WORDS, or lines on stdin")
 
-    from placecli.engine.checkpoint import newest_run
     from placecli.tasks import queries as asked
     from placecli.tasks import retrieve as stage
     from placecli.tasks.plan import plan
 
-    run = overrides.piped(run, "run") or newest_run()
+    run = overrides.choose_runs([run] if run else [], quiet)[-1]
     if dry_run:
         results.Output(json).record(plan(run, gallery, split, "--gallery"), "place retrieve --dry-run")
         return
@@ -232,14 +233,13 @@ def evaluate(
     Retrieval in both directions, zero-shot AUROC per finding, and grounding: one object a run and task, with 95 %
     intervals bootstrapped by patient.
     """
-    from placecli.engine.checkpoint import newest_run
     from placecli.tasks import evaluate as stage
     from placecli.tasks.plan import plan
 
     output = results.Output(json)
     changes = [*(set_ or []), *overrides.assign("evaluate.seed", seed)]
     with terminal.Progress(quiet) as progress:
-        for each in overrides.piped_all(run or [newest_run()], "run"):
+        for each in overrides.choose_runs(run or [], quiet):
             config = overrides.load_of_run(each, "evaluate", changes).evaluate
             choices: dict[str, Any] = {"split": split, "protocol": protocol, "device": device, "config": config}
             if dry_run:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from placecli.records import PlaceError
+from placecli.terminal import say
 
 if TYPE_CHECKING:
     from placecli.config import Preset
@@ -68,6 +69,21 @@ def piped_all(given: Sequence[Path], *keys: str) -> list[Path]:
     """`given` with the paths of stdin in place of a "-", each once. Raises PlaceError where stdin names none."""
     paths = [path for each in given for path in (_named_on_stdin(keys) if each == Path("-") else [each])]
     return list(dict.fromkeys(paths))
+
+
+def choose_runs(given: Sequence[Path], is_quiet: bool) -> list[Path]:
+    """The runs that `--run` names, or the newest under ./runs, said on stderr unless `is_quiet`.
+
+    Raises PlaceError where there is none.
+    """
+    if given:
+        return piped_all(given, "run")
+    from placecli.engine.checkpoint import newest_run
+
+    newest = newest_run()
+    if not is_quiet:
+        say(f"using {newest}, the newest; name another with --run")
+    return [newest]
 
 
 def _named_on_stdin(keys: Sequence[str]) -> list[Path]:

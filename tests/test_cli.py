@@ -34,6 +34,12 @@ def place(*arguments: str) -> int:
     return int(end.value.code or 0)
 
 
+def cli_commands() -> dict[str, Any]:
+    """Command objects by name."""
+    program: Any = cli.typer.main.get_command(cli.app)
+    return dict(program.commands)
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -208,6 +214,50 @@ def test_only_the_first_of_several_processes_prints(
     monkeypatch.setenv("RANK", "0")
     assert place("pretrain", "--preset", "demo") == 0
     assert capsys.readouterr().out == '{"result": 1}\n'
+
+
+@pytest.mark.parametrize("command", ["preprocess", "pretrain", "evaluate", "demo"])
+def test_what_draws_random_numbers_takes_a_seed(command: str) -> None:
+    options = {name for parameter in cli_commands()[command].params for name in parameter.opts}
+    assert {"--seed", "--set", "--dry-run"} <= options
+
+
+def test_the_seed_of_preprocess_is_that_of_the_split_and_wins_over_set(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from placecli.data import preprocess
+
+    seen: list[int] = []
+    monkeypatch.setattr(
+        preprocess, "preprocess", lambda config, *_, **__: seen.append(config.preprocess.split_seed) or {}
+    )
+    for more in ([], ["--seed", "7"], ["--set", "split_seed=5"], ["--seed", "7", "--set", "split_seed=5"]):
+        assert place("preprocess", "--dicom-dir", "scans", *more) == 0
+    assert seen == [0, 7, 5, 7]
+    capsys.readouterr()
+
+
+def make_run_folders(folder: Path, *names: str) -> None:
+    """What counts as a run to the search for the newest one, each written later than the one before."""
+    for age, name in enumerate(names):
+        (folder / "runs" / name).mkdir(parents=True)
+        for file in ("config.yaml", "model.safetensors"):
+            (folder / "runs" / name / file).write_text("{}")
+        os.utime(folder / "runs" / name / "model.safetensors", (age, age))
+
+
+@pytest.mark.parametrize("command", [["retrieve", "--text", "effusion"], ["evaluate"]])
+def test_the_run_that_a_bare_command_takes_is_said(
+    command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_run_folders(tmp_path, "zeal", "demo")
+    monkeypatch.chdir(tmp_path)
+    line = "place: using runs/demo, the newest; name another with --run\n"
+    assert place(*command) == 1  # these runs hold no model
+    assert capsys.readouterr().err.startswith(line)
+    for more in (["--quiet"], ["--run", "runs/zeal"]):
+        assert place(*command, *more) == 1
+        assert "newest" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from placecli.config import ModelConfig, Preset, PretrainConfig
-from placecli.data.store import Store, open_store
+from placecli.data.store import REJECTS, Store, open_store
 from placecli.engine.builtin import BuiltinTextEncoder
 from placecli.engine.encoders import build_image_encoder, build_text_encoder
 from placecli.engine.place import Place
@@ -51,6 +51,8 @@ class LookedFor:
 class PretrainPlan:
     """What `place pretrain` would do. None: not known without the store or without the text encoder's files.
 
+    Of an absent text encoder whose published sizes are known (PUBLISHED_SHAPES) those are counted.
+
     memory_bytes: weights, gradients, optimiser and activations of one step on one process in float32, estimated.
     tokens_per_step: the most that a step can read, over all ranks.
     """
@@ -86,23 +88,25 @@ class PretrainPlan:
 def plan(preset: Preset, data: Path | None) -> PretrainPlan:
     """The plan of that preset on the store `data` (None: not made yet). Downloads nothing and writes nothing.
 
-    Raises PlaceError only for a config that cannot be built, or a store with too few pairs for one step.
+    Raises PlaceError only for a config that cannot be built, or a store with no reports or too few for one step.
     """
     config = preset.pretrain
     store, store_files = _look_for_store(data)
     text_files = _look_for_text_encoder(config.model)
     image_files = _look_for_image_weights(config.model)
-    model = _shape(config, can_read_text=text_files.is_found)
+    model, is_known = _shape(config, can_read_text=text_files.is_found)
     parameters = _count(model)
-    if not text_files.is_found:
+    if not is_known:
         parameters[PARTS["text_encoder"]] = parameters["heads"] = None  # their width is in the absent files
-    pairs = {split: None if store is None else _pairs(store, split) for split in ("train", "validate")}
+    pairs: dict[str, int | None] = dict.fromkeys(("train", "validate"))
+    if store is not None:
+        check_reports(store)
+        pairs = {split: _num_pairs(store, split) for split in pairs}
     steps_per_epoch = None
     if store is not None:
         studies = torch.arange(pairs["train"] or 0).numpy()
         steps_per_epoch = Sampler(studies, config.batch_size, config.accumulate, config.seed).steps_per_epoch
     total = config.max_steps or (None if steps_per_epoch is None else total_steps(steps_per_epoch, config))
-    is_known = all(count is not None for count in parameters.values())
     return PretrainPlan(
         preset=preset.name,
         image_size=config.model.image_size,
@@ -169,17 +173,28 @@ class _Vocabulary:
         self.size = size
 
 
-def _shape(config: PretrainConfig, *, can_read_text: bool) -> Place:
-    """The model without memory for its weights; the built-in stands in for a text encoder whose files are absent."""
+def _shape(config: PretrainConfig, *, can_read_text: bool) -> tuple[Place, bool]:
+    """The model without memory for its weights, and whether its text encoder has the true sizes.
+
+    Where the files of the text encoder are absent its published sizes serve, else the built-in stands in for it.
+    """
     changed: dict[str, Any] = {"image_weights": "random", "text_weights": "random", "text_frozen": False}
-    if not can_read_text:
+    architecture = None if can_read_text else _published_architecture(config.model)
+    is_known = can_read_text or architecture is not None
+    if not is_known:
         changed["text_encoder"] = "builtin"
     shape = config.model.model_copy(update=changed)
     with torch.device("meta"):
         vocabulary: Any = _Vocabulary(config.model.vocabulary)
-        model = Place.from_config(shape, config.objective, vocabulary)
+        model = Place.from_config(shape, config.objective, vocabulary, architecture)
     model.text_encoder.requires_grad_(not config.model.text_frozen)
-    return model
+    return model, is_known
+
+
+def _published_architecture(model: ModelConfig) -> dict[str, Any] | None:
+    from placecli.engine.transformer_encoders import published_architecture  # transformers takes seconds to import
+
+    return published_architecture(model)
 
 
 def _count(model: Place) -> dict[str, int | None]:
@@ -190,7 +205,25 @@ def _count(model: Place) -> dict[str, int | None]:
     return counts
 
 
-def _pairs(store: Store, split: str) -> int:
+def check_reports(store: Store) -> None:
+    """Raises PlaceError where no image of the train split has a report, saying what would give it one."""
+    if _num_pairs(store, "train"):
+        return
+    num_images = sum(name == "train" for name in store.rows.column("split"))
+    unused = store.description.get("counts", {}).get("unused_reports")
+    if unused:
+        remedy = f"{unused} lines of its table of reports fit no image: correct their file, study or accession number"
+    elif store.config.preprocess.release == "folder" and unused is None:
+        remedy = "make a store with `place preprocess --dicom-dir DIR --reports FILE --out STORE`"
+    else:
+        remedy = f"{store.path / REJECTS} says what was refused and why"
+    raise PlaceError(
+        f"{store.path}: the train split has no report (0 of {num_images} images have one), and pre-training learns"
+        f" from images with reports; {remedy}"
+    )
+
+
+def _num_pairs(store: Store, split: str) -> int:
     splits, sentences = store.rows.column("split"), store.rows.column("sentences")
     return sum(1 for name, report in zip(splits, sentences, strict=True) if name == split and report)
 

@@ -21,7 +21,7 @@ from placecli.engine.card import write_card
 from placecli.engine.checkpoint import TrainingState
 from placecli.engine.distributed import Ranks, barrier, broadcast_json, ranks
 from placecli.engine.place import Place
-from placecli.engine.planning import PretrainPlan, plan
+from placecli.engine.planning import PretrainPlan, check_reports, plan
 from placecli.engine.text import build_tokenizer
 from placecli.engine.training import Progress, Setting, Training
 from placecli.records import PlaceError
@@ -71,6 +71,7 @@ def pretrain(
     """
     started = time.monotonic()
     store, out = open_store(data), Path(out)
+    check_reports(store)
     # The run keeps how its images were made, so that a query is prepared in the same way.
     resolved = preset.model_copy(update={"preprocess": store.config.preprocess})
     with ranks(device) as group, signals.listen() as stop, _run_folder(out, group):
@@ -92,8 +93,9 @@ def pretrain(
 
 def _finish(setting: Setting, preset: Preset, state: TrainingState) -> None:
     """Write the card; safe to repeat, should the process have been killed between the last state and this."""
-    pairs = {"train": len(setting.train), "validate": len(setting.validate)}
-    num_parameters = sum(parameter.numel() for parameter in setting.model.parameters())
+    learner = setting.learner
+    pairs = {"train": len(learner.train), "validate": len(learner.held_out)}
+    num_parameters = sum(parameter.numel() for parameter in learner.model.parameters())
     device = f"{setting.ranks.world_size} x {setting.ranks.device.type}"
     write_card(setting.run, preset, state, parameters=num_parameters, num_pairs=pairs, device=device)
 
@@ -185,8 +187,6 @@ def _set_up(out: Path, preset: Preset, store: Store, group: Ranks, *, is_new: bo
     config = preset.pretrain
     rows = {split: store.select(split) for split in ("train", "validate")}
     texts = [sentence for row in rows["train"] for sentence in row.sentences]
-    if not texts:
-        raise PlaceError(f"{store.path}: no report in the train split; pre-training needs images with reports")
     if is_new:
         tokenizer = build_tokenizer(config.model, texts)
         torch.manual_seed(sampler.derive_seed(config.seed, sampler.MODEL))

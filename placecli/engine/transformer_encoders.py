@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from collections.abc import Mapping
+from typing import Any, Final, cast
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +15,19 @@ from placecli.engine.builtin import masked_mean
 from placecli.engine.pretrained_packages import MINILM, text_model_folder
 from placecli.engine.reading import Context, cut_sentences
 from placecli.records import PlaceError
+
+_CLINICAL_BERT: Final = {
+    "model_type": "bert",
+    "vocab_size": 28996,
+    "hidden_size": 768,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 12,
+    "intermediate_size": 3072,
+    "max_position_embeddings": 512,
+    "type_vocab_size": 2,
+}
+PUBLISHED_SHAPES: Final[Mapping[str, Mapping[str, Any]]] = {"emilyalsentzer/Bio_ClinicalBERT": _CLINICAL_BERT}
+"""Sizes of models whose files may be absent, as the config.json of each one's page on the Hugging Face hub gives them."""
 
 
 class TransformerTextEncoder(nn.Module):
@@ -82,6 +96,15 @@ def rebuild_transformer(architecture: dict[str, Any], context: Context) -> Trans
     config = AutoConfig.for_model(content.pop("model_type"), **content)
     backbone = AutoModel.from_config(config)  # type: ignore[no-untyped-call]
     return TransformerTextEncoder(backbone, architecture["pooling"], context)
+
+
+def published_architecture(model: ModelConfig) -> dict[str, Any] | None:
+    """What `rebuild_transformer` takes, for a model whose published sizes are known and fit `model`; reads no file."""
+    shape = PUBLISHED_SHAPES.get(model.text_encoder)
+    if shape is None or model.text_layers > shape["num_hidden_layers"]:
+        return None
+    layers = model.text_layers or shape["num_hidden_layers"]
+    return {"kind": "transformers", "pooling": "first", "config": {**shape, "num_hidden_layers": layers}}
 
 
 def _text_config(folder: str, model: ModelConfig) -> PretrainedConfig:

@@ -258,6 +258,51 @@ def test_the_plan_of_mimic_names_what_is_absent(monkeypatch: pytest.MonkeyPatch,
     assert planned.patches == (14, 14)
 
 
+def test_the_plan_of_mimic_knows_the_published_size_of_an_absent_text_encoder(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    planned = plan(load_preset("mimic"), None)
+    width, layers = 768, 6
+    embeddings = (28_996 + 512 + 2) * width + 2 * width
+    layer = 4 * (width * width + width) + 2 * (4 * width * width) + 4 * width + width + 2 * 2 * width
+    assert planned.parameters["text encoder"] == embeddings + layers * layer
+    assert planned.total_parameters == sum(count or 0 for count in planned.parameters.values())
+    assert planned.memory_bytes is not None
+    assert not planned.is_ready, "the sizes are known, the files are still absent"
+    unknown = plan(load_preset("mimic", ["pretrain.model.text_encoder=someone/some-bert"]), None)
+    assert (unknown.total_parameters, unknown.parameters["text encoder"], unknown.memory_bytes) == (None, None, None)
+    too_deep = plan(load_preset("mimic", ["pretrain.model.text_layers=13"]), None)
+    assert too_deep.total_parameters is None
+
+
+@pytest.mark.parametrize(
+    ("release", "unused", "remedy"),
+    [
+        ("folder", None, "--reports FILE"),
+        ("folder", 3, "3 lines of its table of reports fit no image"),
+        ("folder", 0, "rejects.jsonl says what was refused"),
+        ("openi", None, "rejects.jsonl says what was refused"),
+    ],
+)
+def test_a_store_without_reports_is_told_before_anything_is_written(
+    release: str, unused: int | None, remedy: str, tmp_path: Path
+) -> None:
+    data = write_store(tmp_path / "store", num_train=0, num_validate=4)
+    path = data / "store.yaml"
+    text = path.read_text("utf-8").replace("release: folder", f"release: {release}")
+    path.write_text(text + ("" if unused is None else f"counts: {{unused_reports: {unused}}}\n"), "utf-8")
+    for start in (
+        lambda: plan(tiny_preset(), data),
+        lambda: pretrain(tiny_preset(), data, tmp_path / "run", device="cpu"),
+    ):
+        with pytest.raises(PlaceError, match="the train split has no report") as caught:
+            start()
+        assert remedy in str(caught.value)
+        assert "batch_size" not in str(caught.value)
+    assert not (tmp_path / "run").exists()
+
+
 def test_the_plan_of_each_preset_can_be_built() -> None:
     for name in ("demo", "openi", "folder"):
         assert plan(load_preset(name), None).image_size == load_preset(name).pretrain.model.image_size

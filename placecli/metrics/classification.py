@@ -1,18 +1,44 @@
-"""Classification: AUROC and average precision of one finding, with ties handled and optional case weights.
+"""Classification by rank: AUROC, average precision and curves of one finding, ties handled, cases weighted or not.
 
 `labels` bool [n] (True: the finding is present), `scores` [n] (higher: more likely present). `weights` [n] or
 [R, n] says how often each case counts; with [R, n] the result is float64 [R], one per bootstrap replicate, at the
 cost of one sort. A value is nan where there are only positives or only negatives: it is undefined, not 0.5.
+For several findings or classes see `averages`, for thresholds `decisions`, for probabilities `calibration`.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class RocCurve:
+    """Points of a ROC curve, one for each distinct score and the origin; each float64 [G + 1].
+
+    At `threshold[i]` every case with at least that score is called positive. The first threshold is inf: nothing is.
+    """
+
+    false_positive_rate: Floats
+    true_positive_rate: Floats
+    threshold: Floats
+
+
+@dataclass(frozen=True, slots=True)
+class PrecisionRecallCurve:
+    """Points of a precision-recall curve, one for each distinct score in falling order; each float64 [G].
+
+    There is no point at recall 0: with nothing called positive precision is undefined.
+    """
+
+    recall: Floats
+    precision: Floats
+    threshold: Floats
 
 
 def auroc(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = None) -> Any:
@@ -42,6 +68,47 @@ def average_precision(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike |
         area = (positive * precision).sum(axis=-1) / num_positive
         area = np.where(negative.sum(axis=-1) > 0, area, np.nan)
     return _plain(area)
+
+
+def roc_curve(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = None) -> RocCurve:
+    """The ROC curve, rates in 0..1; its area by trapezoids is `auroc`. `weights` [n]; nan rates with one class only."""
+    positive, negative = (np.concatenate([[0.0], np.cumsum(part)]) for part in _single(labels, scores, weights))
+    with np.errstate(invalid="ignore"):
+        return RocCurve(negative / negative[-1], positive / positive[-1], np.append(np.inf, _thresholds(scores)))
+
+
+def precision_recall_curve(
+    labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = None
+) -> PrecisionRecallCurve:
+    """The precision-recall curve, values in 0..1; its step area is `average_precision`. `weights` [n]."""
+    positive, negative = (np.cumsum(part) for part in _single(labels, scores, weights))
+    with np.errstate(invalid="ignore"):
+        return PrecisionRecallCurve(positive / positive[-1], positive / (positive + negative), _thresholds(scores))
+
+
+def best_f1_threshold(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = None) -> float:
+    """The score from which on to call a case positive so that F1 is largest; the highest such score when several are.
+
+    For the validation split: a threshold that is chosen on the cases that are then scored flatters. Raises ValueError
+    when no case is positive.
+    """
+    positive, negative = _single(labels, scores, weights)
+    if not positive.sum():
+        raise ValueError("a threshold needs at least one positive case")
+    shown = np.cumsum(positive + negative)
+    return float(_thresholds(scores)[np.argmax(2 * np.cumsum(positive) / (shown + positive.sum()))])
+
+
+def _single(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None) -> tuple[Floats, Floats]:
+    """As `_grouped`, for a curve: one weighting only."""
+    if weights is not None and np.ndim(weights) != 1:
+        raise ValueError("a curve takes one weight for each case")
+    return _grouped(labels, scores, weights)
+
+
+def _thresholds(scores: ArrayLike) -> Floats:
+    """The distinct scores, falling."""
+    return np.unique(np.asarray(scores, dtype=np.float64))[::-1]
 
 
 def _grouped(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None) -> tuple[Floats, Floats]:

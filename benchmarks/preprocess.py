@@ -94,7 +94,7 @@ def ours(path: Path, size: int) -> DecodedImage:
     """What a worker does with one planned image."""
     config = PreprocessConfig(size=size, require_report=False)
     num_bytes = path.stat().st_size
-    planned = PlannedImage(path.name, str(path), "", "", "", "", "", (), "", {}, "", {}, num_bytes)
+    planned = PlannedImage(path.name, str(path), "", "", "", "", "", (), None, {}, "", {}, num_bytes)
     decoded = decode(config, False, planned)
     assert isinstance(decoded, DecodedImage), decoded
     return decoded

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal, TypeAlias
 
 SPLITS: Final = ("train", "validate", "test")
 """Names of the three parts of a data set, as MIMIC-CXR writes them. One patient is in one of them only."""
@@ -46,18 +46,62 @@ class Box:
 
 
 @dataclass(frozen=True, slots=True)
+class Shape:
+    """A filled outline. `points` are (x, y) in pixels, (0, 0) the outer corner of the top left pixel.
+
+    A rectangle has two opposite corners, an ellipse those of the box around it, a polygon its corners in order; what
+    a polygon's outline winds around at least once is inside.
+    """
+
+    kind: Literal["rectangle", "ellipse", "polygon"]
+    points: tuple[tuple[float, float], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FileMask:
+    """Image files of the image's frame, united: a pixel is inside where any of them is not zero."""
+
+    paths: tuple[Path, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RunMask:
+    """Runs of inside pixels as (start, length), united, on a frame of (width, height).
+
+    Pixels are counted from 0 down the first column, then down the next one. No runs: nothing is inside.
+    """
+
+    frame: tuple[int, int]
+    runs: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ShapeMask:
+    """Shapes, united, in the frame of the image's boxes. No shapes: nothing is inside."""
+
+    shapes: tuple[Shape, ...]
+
+
+Mask: TypeAlias = Path | FileMask | RunMask | ShapeMask
+"""Where a finding or an organ is, as a release gives it; a path is a FileMask of one. No mask (None) says that nobody
+looked or drew, an empty one that there is nothing."""
+
+
+@dataclass(frozen=True, slots=True)
 class ImageFile:
     """One image of a study as its release names it; no pixels.
 
-    `image_id` "" means that the header or the content decides. `boxes` are in pixels of the file.
-    `mask` is an image file of the same frame, non-zero inside.
+    `image_id` "" means that the header or the content decides. `boxes` and a ShapeMask are in pixels of `frame`
+    (width, height), None for the file's own size; a file of the same proportions and another size is allowed, any
+    other is refused.
     """
 
     image_id: str
     path: Path
     view: str = ""
     boxes: tuple[Box, ...] = ()
-    mask: Path | None = None
+    mask: Mask | None = None
+    frame: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,8 @@ import numpy as np
 from placecli.config import PreprocessConfig
 from placecli.data import images, reports
 from placecli.data.identity import complete_ids
-from placecli.records import VIEWS, Box, InputRefused, Reject, Report
+from placecli.data.masks import agrees, draw_mask
+from placecli.records import VIEWS, Box, InputRefused, Mask, Reject, Report
 
 REASONS: Final[Mapping[str, str]] = {
     "file_missing": "the file that the release names is not there",
@@ -25,6 +26,7 @@ REASONS: Final[Mapping[str, str]] = {
     "no_report": "the study has no text in the sections of preprocess.sections and preprocess.require_report is set",
     "report_too_short": "the report has fewer words than preprocess.min_words and preprocess.require_report is set",
     "report_unreadable": "the report is not a text of reasonable length",
+    "frame_differs": "the annotations are for an image of other proportions, so the file is cut, padded or squeezed",
     "duplicate_image": "an image with the same id and pixels came earlier in the order of sources",
     "worker_crashed": "the decoder crashed on this file",
     "worker_timed_out": "decoding took longer than preprocess.time_limit_seconds, twice",
@@ -38,7 +40,7 @@ _MAX_REPORT_BYTES = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class PlannedImage:
-    """One image to read: what its release says about it. `path`, `mask` and `report_path` are ready to open.
+    """One image to read: what its release says about it. Paths (those of `mask` too) are ready to open.
 
     `split` is the one that the release or the patient's hash decides, "" while the patient is not known.
     `source` is the name that store and rejects use: the path relative to the root, with `/`.
@@ -52,11 +54,12 @@ class PlannedImage:
     split: str
     view: str
     boxes: tuple[Box, ...]
-    mask: str
+    mask: Mask | None
     sections: Mapping[str, str]
     report_path: str
     labels: Mapping[str, float]
     num_bytes: int
+    frame: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +134,10 @@ def _decode(config: PreprocessConfig, joins_reports: bool, planned: PlannedImage
         report, report_flags = make_report(_read_sections(planned, config), config)
     path = Path(planned.path)
     radiograph = images.read_image(path, config.size, config)
-    header = radiograph.header
+    header, frame = radiograph.header, planned.frame or radiograph.original_size
+    if not agrees(frame, radiograph.original_size):
+        sizes = "{} x {}, its annotations are for {} x {}".format(*radiograph.original_size, *frame)
+        raise InputRefused("frame_differs", f"the image is {sizes}")
     view = planned.view or _known_view(header.get("view", ""))
     if view or not joins_reports:
         check_view(view, config)
@@ -144,14 +150,14 @@ def _decode(config: PreprocessConfig, joins_reports: bool, planned: PlannedImage
     )
     return DecodedImage(
         pixels=pixels,
-        mask=images.read_mask(Path(planned.mask), config.size) if planned.mask else None,
+        mask=None if planned.mask is None else draw_mask(planned.mask, frame, content, config.size),
         content=content,
         image_id=image_id,
         study_id=study_id,
         patient_id=patient_id,
         accession=header.get("accession", ""),
         view=view,
-        boxes=images.scale_boxes(planned.boxes, radiograph.original_size, content),
+        boxes=images.scale_boxes(planned.boxes, frame, content),
         report=report,
         flags=(*radiograph.flags, *id_flags, *report_flags),
         split=planned.split,

@@ -22,7 +22,7 @@ from placecli.data.radiograph import Radiograph
 from placecli.data.resampling import fit_size, reduce_area, to_uint8
 from placecli.records import Box
 
-__all__ = ["Radiograph", "fit_square", "read_image", "read_mask", "scale_boxes"]
+__all__ = ["Radiograph", "fit_square", "read_image", "read_inside", "read_mask", "scale_boxes"]
 
 DICOM_SUFFIXES: Final = (".dcm", ".dicom", ".dic")
 _MAGIC: Final[dict[bytes, Literal["PNG", "JPEG"]]] = {b"\x89PNG\r\n\x1a\n": "PNG", b"\xff\xd8\xff": "JPEG"}
@@ -85,20 +85,28 @@ def scale_boxes(
 def read_mask(path: Path, size: int) -> NDArray[np.uint8]:
     """uint8 [size, size], 255 inside and 0 outside, in the frame that `fit_square` gives the mask's image.
 
-    A PNG mask is inside where it is not 0, a JPEG one above 127 (compression blurs its zeros). A pixel of the result
-    is inside when half of it is; a mask too thin for that keeps every pixel it touches. Raises InputRefused.
+    A pixel of the result is inside when half of it is; a mask too thin for that keeps every pixel it touches. Raises
+    InputRefused.
+    """
+    inside = read_inside(path)
+    height, width = inside.shape
+    covered = reduce_area(inside, *fit_size(width, height, 1.0, size))
+    threshold = 127.5 if covered.max() >= 127.5 else 0.0
+    square, _ = fit_square(((covered > threshold) * 255).astype(np.uint8), size)
+    return square
+
+
+def read_inside(path: Path) -> NDArray[np.uint8]:
+    """uint8 [h, w] of a mask's file, 255 inside and 0 outside. Raises InputRefused.
+
+    A PNG mask is inside where it is not 0, a JPEG one above 127 (compression blurs its zeros).
     """
     start = _read_start(path)
     picture = next((name for magic, name in _MAGIC.items() if start.startswith(magic)), None)
     if picture is None:
         raise refuse("unknown_format", "the mask is not PNG or JPEG")
     values = _decode_picture(path, picture, PreprocessConfig(), set())
-    inside = ((values > (127 if picture == "JPEG" else 0)) * 255).astype(np.uint8)
-    height, width = inside.shape
-    covered = reduce_area(inside, *fit_size(width, height, 1.0, size))
-    threshold = 127.5 if covered.max() >= 127.5 else 0.0
-    square, _ = fit_square(((covered > threshold) * 255).astype(np.uint8), size)
-    return square
+    return ((values > (127 if picture == "JPEG" else 0)) * 255).astype(np.uint8)
 
 
 def _read_start(path: Path) -> bytes:

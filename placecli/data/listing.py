@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final
@@ -17,7 +17,7 @@ from placecli.data.atomic import checksum
 from placecli.data.decode import REASONS, PlannedImage, check_view
 from placecli.data.identity import OneSplitPerPatient, Pseudonyms, split_of
 from placecli.data.releases import read_studies
-from placecli.records import InputRefused, PlaceError, Reject, Study
+from placecli.records import FileMask, InputRefused, Mask, PlaceError, Reject, Study
 
 _PACKAGES: Final = ("numpy", "pyarrow", "pydicom", "opencv-python", "pillow", "imagecodecs", "pylibjpeg-openjpeg")
 """Packages that decide bytes of the store."""
@@ -157,11 +157,12 @@ def _plan_study(study: Study, root: Path, split: str) -> Iterator[PlannedImage]:
             split=split,
             view=image.view,
             boxes=image.boxes,
-            mask="" if image.mask is None else str(image.mask),
+            mask=image.mask,
             sections=study.sections,
             report_path="" if study.report_path is None else str(study.report_path),
             labels=study.labels,
             num_bytes=_size(image.path),
+            frame=image.frame,
         )
 
 
@@ -216,8 +217,19 @@ def _facts(image: PlannedImage) -> list[Any]:
         image.split,
         image.view,
         [[box.label, box.x, box.y, box.width, box.height] for box in image.boxes],
-        bool(image.mask),
+        _mask_facts(image.mask, Path(image.path).parent),
+        image.frame,
         dict(image.sections),
         Path(image.report_path).name,
         dict(image.labels),
     ]
+
+
+def _mask_facts(mask: Mask | None, folder: Path) -> list[Any]:
+    """What identifies a mask: numbers as they are, files by size and by place as seen from the image's folder."""
+    if mask is None:
+        return []
+    if isinstance(mask, Path | FileMask):
+        paths = (mask,) if isinstance(mask, Path) else mask.paths
+        return ["file", *([os.path.relpath(path, folder), _size(path)] for path in paths)]
+    return [type(mask).__name__, asdict(mask)]

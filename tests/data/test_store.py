@@ -154,7 +154,7 @@ def test_a_shard_with_objects_in_it_is_not_loaded(path: Path, tmp_path: Path) ->
         store.images(store.rows[:1])
 
 
-def plan_image(folder: Path, number: int, boxes: tuple[Box, ...] = (), mask: str = "") -> PlannedImage:
+def plan_image(folder: Path, number: int, boxes: tuple[Box, ...] = (), mask: Path | None = None) -> PlannedImage:
     path = folder / f"{number}.png"
     write_png(path, number, 40, 80)
     return PlannedImage(path.name, str(path), f"i{number}", "s", "p", "train", "PA", boxes, mask, {}, "", {}, 1)
@@ -166,7 +166,7 @@ def test_masks_and_boxes_lie_over_the_image(tmp_path: Path) -> None:
     inside[10:30, 20:60] = 255
     mask = tmp_path / "mask.png"
     mask.write_bytes(cv2.imencode(".png", inside)[1].tobytes())
-    images = (plan_image(tmp_path, 0), plan_image(tmp_path, 1, (Box("Nodule", 20, 10, 40, 20),), str(mask)))
+    images = (plan_image(tmp_path, 0), plan_image(tmp_path, 1, (Box("Nodule", 20, 10, 40, 20),), mask))
     preset, names, out = load_preset("folder", ["preprocess.size=32"]), Pseudonyms(None), tmp_path / "s"
     listing = Listing(images, (), 1)
     job = Job(preset, out, None, names, listing, fingerprint(preset.preprocess, listing, names))

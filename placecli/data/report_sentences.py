@@ -50,6 +50,18 @@ _WINDOW: Final = 200
 _ITEM_WINDOW: Final = 2000
 """Characters in which the second item of a list has to follow the first."""
 
+_DOUBLED_STOP: Final = re.compile(r"(?<=[\w)\]][.?!])\.(?![.?!\u2026/\\\d])")
+"""A full stop too many: "pneumothorax..", "Pneumonia?."; not "...", "../", or one that stands alone."""
+
+_GLUED_ITEM: Final = re.compile(r"(?<=[^\W\d]{2}\.)(?=[0-9]{1,2}(?:\.\)?|\))\s*[A-Z])")
+"""Where the space before a list item was forgotten: "Stable.|1.Clear"."""
+
+_CAPITALS: Final = re.compile(r"(?:[A-Z]{2,}|___|A)\s")
+"""What opens a sentence in capitals: "CT scan", "XXXX seen", "A nodule"; a file's ending is followed by a stop."""
+
+_DOTTED: Final = re.compile(r"(?:[a-z]\.)+[a-z]")
+"""Single letters between stops, such as "q.i.d": an abbreviation whether listed or not."""
+
 _NEXT_NUMBER: Final = re.compile(r"[0-9]{1,2}(?:\.\)?|\))\s*[A-Z]")
 
 
@@ -77,7 +89,8 @@ def _split_compat(text: str) -> Iterator[str]:
 
 def _split_clinical(text: str) -> Iterator[str]:
     held = ""  # a fragment that ends in a colon introduces the next one
-    for block in _PARAGRAPH.split(_expose_items(text.replace("\r\n", "\n").replace("\r", "\n"))):
+    text = _GLUED_ITEM.sub(" ", _DOUBLED_STOP.sub("", text.replace("\r\n", "\n").replace("\r", "\n")))
+    for block in _PARAGRAPH.split(_expose_items(text)):
         for sentence in _cut(" ".join(block.split())):
             if not _has_content(sentence):
                 continue
@@ -120,20 +133,22 @@ def _opens_item(match: re.Match[str], before: str, gap: str, last: int) -> bool:
     word = before.split()[-1].rstrip("\"')]")
     if word[-1:] in (".", "?", "!", ":", ";", "\u2026"):
         return _abbreviation(word[:-1].lower()) is None
-    if not match["spaced"] or word.lower() in NUMBER_FOLLOWS:
+    if word.lower() in NUMBER_FOLLOWS:
         return False
-    rest = match.string[match.end("spaced") : match.end("spaced") + _ITEM_WINDOW]
+    start = match.end("spaced") if match["spaced"] else match.end()
+    rest = match.string[start : start + _ITEM_WINDOW]
     is_aside = before.rfind("(") > before.rfind(")")
     if is_aside or ("\n" not in gap and not rest[:1].isupper()):
         return False
     if last or int(match["number"]) != 1:
-        return int(match["number"]) == last + 1
-    return "\n" in gap or bool(_SECOND_ITEM.search(rest))
+        return int(match["number"]) == last + 1 and (bool(match["spaced"]) or _is_capitalized(rest))
+    return bool(match["spaced"]) and ("\n" in gap or bool(_SECOND_ITEM.search(rest)))
 
 
 def _abbreviation(word: str) -> frozenset[str] | None:
     word = word.lstrip("([\"'")
-    return next((known for known in (NEVER_LAST, SELDOM_LAST) if word in known), None)
+    listed = next((known for known in (NEVER_LAST, SELDOM_LAST) if word in known), None)
+    return SELDOM_LAST if listed is None and _DOTTED.fullmatch(word) else listed
 
 
 def _cut(line: str) -> Iterator[str]:
@@ -162,7 +177,7 @@ def _ends_sentence(head: str, match: re.Match[str], rest: str) -> bool:
         return False
     if not match["gap"]:
         return not match["close"] and _lacks_space(head, match["stop"], following)
-    if match["stop"] in ("?", "!", "...", "\u2026"):
+    if match["stop"] in ("?", "!", "\u2026") or match["stop"].startswith("..."):
         return not first.islower()
     word = _last_word(head)
     if match["stop"] != "." or match["close"]:
@@ -175,20 +190,36 @@ def _ends_sentence(head: str, match: re.Match[str], rest: str) -> bool:
 
 
 def _lacks_space(head: str, stop: str, following: str) -> bool:
-    """Whether a space was forgotten after the stop: "are clear.No effusion"; not "1.5", "e.g.", "www.site.org"."""
+    """Whether a space was forgotten after the stop: "are clear.No effusion", "SVC.Left", "cm.No".
+
+    Not "1.5", "e.g.", "T1.2", "www.site.org", "IMG.dcm", "A.Smith".
+    """
     word = _last_word(head)
-    if set(stop) != {"."} or not following or "." in word or "@" in word:
+    if set(stop) != {"."} or "@" in word:
         return False
-    following_word = (_CONTENT.match(following) or [""])[0]
+    kind = _abbreviation(word.lower())
+    if kind is not None:
+        return kind is SELDOM_LAST and len(word) > 1 and _is_capitalized(following)
+    if "." in word:
+        return False
+    word = word.rpartition("-")[2]
     if _MASK.match(word) or word.endswith("__") or (word.isalpha() and word.islower() and len(word) > 1):
-        if _abbreviation(word) is not None:
-            return False
-        if following_word.isalpha() and following_word.lower() not in DOMAINS:
-            return (
-                len(following_word) > 1 and following_word[1:].islower() and (len(word) > 3 or _is_capital(following))
-            )
-        return len(word) > 3 and bool(_NEXT_NUMBER.match(following))
-    return word[-1:].isdigit() and _is_capital(following) and following_word[1:].islower() and len(following_word) > 1
+        return _is_capitalized(following) or (
+            len(word) > 3 and (_is_plain_word(following) or bool(_CAPITALS.match(following)))
+        )
+    if word.isalpha() and len(word) > 1 and (word.isupper() or (len(word) > 3 and word[1:].islower())):
+        return _is_capitalized(following)
+    return stop == "." and word[-1:].isdigit() and _is_capitalized(following)
+
+
+def _is_plain_word(text: str) -> bool:
+    """Whether `text` begins with two letters or more, lower-case from the second, no ending of a file or a site."""
+    word = (_CONTENT.match(text) or [""])[0]
+    return word.isalpha() and word[1:].islower() and word.lower() not in DOMAINS
+
+
+def _is_capitalized(text: str) -> bool:
+    return _is_capital(text) and _is_plain_word(text)
 
 
 def _is_capital(text: str) -> bool:

@@ -151,6 +151,26 @@ SENTENCES = [
     ("Seen on (day 2). The heart is normal.", ["Seen on (day 2).", "The heart is normal."]),
     ("Normal.>] Lungs low.", ["Normal.>]", "Lungs low."]),
     ("See www.example.org and a.b@c.org today.", ["See www.example.org and a.b@c.org today."]),
+    ("No pneumothorax.. Heart normal..", ["No pneumothorax.", "Heart normal."]),
+    ("Pneumonia?. No mass!. (Stable..) Fine..", ["Pneumonia?", "No mass!", "(Stable.)", "Fine."]),
+    ("Smith et al.. The same.", ["Smith et al.", "The same."]),
+    ("No change.... since then. Seen in ../images.", ["No change.... since then.", "Seen in ../images."]),
+    ("Tip in the SVC.Left lung clear.", ["Tip in the SVC.", "Left lung clear."]),
+    ("Left-sided.The x-ray.No mass at L2-L3.", ["Left-sided.", "The x-ray.", "No mass at L2-L3."]),
+    ("Cardiomegaly.No effusion.", ["Cardiomegaly.", "No effusion."]),
+    ("Lungs clear.XXXX normal.A nodule.CT is next.", ["Lungs clear.", "XXXX normal.", "A nodule.", "CT is next."]),
+    ("Calcified (lateral view).. Seen.", ["Calcified (lateral view).", "Seen."]),
+    ("Nodule of 1.5 cm.No mass.", ["Nodule of 1.5 cm.", "No mass."]),
+    ("Called at 3:30 p.m.The lungs clear.", ["Called at 3:30 p.m.", "The lungs clear."]),
+    ("1.Clear lungs 2.Normal heart", ["Clear lungs", "Normal heart"]),
+    ("Stable.1.Clear lungs 2.Normal heart", ["Stable.", "Clear lungs", "Normal heart"]),
+    ("1.Nodule in segment 2.Left lung clear", ["Nodule in segment 2.", "Left lung clear"]),
+    (
+        "Take q.i.d. as before. Fracture at T1.2 and L4.5 mm.",
+        ["Take q.i.d. as before.", "Fracture at T1.2 and L4.5 mm."],
+    ),
+    ("IMG.dcm, IMG1.DCM, Report.Pdf at 10:30.", ["IMG.dcm, IMG1.DCM, Report.Pdf at 10:30."]),
+    ("Told Dr.Smith and DR.Jones of J.Doe vs.Roe.", ["Told Dr.Smith and DR.Jones of J.Doe vs.Roe."]),
     (" .  - ... 2. ", []),
     ("", []),
 ]
@@ -220,6 +240,19 @@ def test_equal_texts_have_equal_keys() -> None:
 PIECES = (
     *("No", "effusion", "heart", "the", "segment", "normal.", "clear.No", "No.", "Chest:", "x", "1.5", "cm", "mm."),
     *("1.", "2.", "2)", "(1)", "5.", "12", "2.No", "-", "T11.", "10:30", "Dr.", "vs.", "e.g.", "a.m.", "A.", "M.D."),
+    *(
+        "SVC.Left",
+        "cm.No",
+        "Stable.1.Clear",
+        "2.Left",
+        "q.i.d.",
+        "p.m.The",
+        "normal..",
+        "IMG.dcm",
+        "?.",
+        "Dr.Smith",
+        "CT.",
+    ),
     *("___", "___.", "XXXX", "XXXX.", "(", "(stable).", ")", ".>]", "..", "...", "?", "!", ";", '"', "\u201c"),
     *("\n", "\n \n", "\n - ", "\n 2. ", "\r\n", "\u00e9.", "\u0130.", "\u00b2", "\u0663."),
 )
@@ -245,6 +278,24 @@ def test_no_word_is_lost_or_added_and_sentences_stay_whole_when_split_again(text
     for sentence in sentences:
         assert sentence == " ".join(sentence.split())
         assert split_sentences(sentence) == (sentence,)
+
+
+@settings(max_examples=500, deadline=None)
+@given(PROSE)
+def test_no_sentence_ends_in_a_doubled_stop(text: str) -> None:
+    for sentence in split_sentences(text):
+        assert not re.search(r"[\w)\]][.?!]\.\Z", sentence)
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.lists(st.sampled_from(("Clear lungs", "No effusion", "Tip in the SVC", "Nodule of 1.5 cm")), min_size=1))
+def test_a_forgotten_space_or_a_stop_too_many_changes_no_sentence(sentences: list[str]) -> None:
+    expected = tuple(f"{sentence}." for sentence in sentences)
+    for join in (". ", ".", ".. "):
+        assert split_sentences(join.join(sentences) + ".") == expected
+    numbered = [f"{number}.{sentence}." for number, sentence in enumerate(sentences[:9], start=1)]
+    for join in (" ", ""):
+        assert split_sentences(join.join(numbered)) == expected[:9]
 
 
 @settings(max_examples=500, deadline=None)

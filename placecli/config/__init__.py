@@ -6,6 +6,7 @@ from placecli.config.base import ConfigError, Section
 from placecli.config.preprocess import PreprocessConfig
 from placecli.config.preset import Preset, changed_keys, dump_preset, list_presets, load_preset, parse_preset
 from placecli.config.pretrain import ModelConfig, ObjectiveConfig, PretrainConfig
+from placecli.config.training import TrainingConfig
 from placecli.config.use import DemoConfig, EvaluateConfig, Prompts, RetrieveConfig
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "Prompts",
     "RetrieveConfig",
     "Section",
+    "TrainingConfig",
     "changed_keys",
     "dump_preset",
     "list_presets",

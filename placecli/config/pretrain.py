@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from placecli.config.base import Count, Fraction, Positive, Section, Weight
+from placecli.config.training import TrainingConfig
 
 
 class ModelConfig(Section):
@@ -76,33 +77,14 @@ class ObjectiveConfig(Section):
     correlation_blocks: Count = 1
 
 
-class PretrainConfig(Section):
+class PretrainConfig(TrainingConfig):
     """store -> run."""
 
     model: ModelConfig = ModelConfig()
     objective: ObjectiveConfig = ObjectiveConfig()
-    epochs: Count = 50
-    max_steps: Annotated[int, Field(ge=0)] = 0
-    """0: epochs decide."""
-    batch_size: Annotated[int, Field(ge=2)] = 144  # over all ranks
-    accumulate: Count = 1  # micro-batches of batch_size per optimiser step
+    batch_size: Annotated[int, Field(ge=2)] = 144
     learning_rate: Positive = 2e-5
-    pretrained_learning_rate_scale: Positive = 1.0
-    """Factor on the learning rate of parameters that started from published weights."""
-    weight_decay: Weight = 0.05
-    betas: tuple[Fraction, Fraction] = (0.9, 0.999)
     warmup_fraction: Fraction = 0.4
-    final_learning_rate: Weight = 1e-8
-    clip_norm: Weight = 1.0
-    """0: no clipping."""
     patience: Annotated[int, Field(ge=0)] = 5
-    """Epochs without a better validation value before stopping; 0: never."""
     select_by: Literal["recall", "loss"] = "loss"
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """auto: bfloat16 autocast on a device that has it in hardware, else float32."""
-    compile: bool = False
-    augment: Weight = 1.0
-    """Strength of crop, rotation, intensity and noise; never a flip. 0: centre crop only."""
     shuffle_sentences: bool = True
-    checkpoint_minutes: Positive = 10.0
-    seed: int = 42

@@ -8,12 +8,12 @@ from collections.abc import Collection, Iterator
 import torch
 from torch import Tensor, nn
 
-from placecli.config import PretrainConfig
+from placecli.config import TrainingConfig
 
 NEVER_DECAYED = (nn.Embedding, nn.LayerNorm, nn.GroupNorm, nn.modules.batchnorm._BatchNorm)
 
 
-def learning_rate(step: int, total_steps: int, config: PretrainConfig) -> float:
+def learning_rate(step: int, total_steps: int, config: TrainingConfig) -> float:
     """The rate of step `step`, from 0: up to `learning_rate` in a straight line over the first
     `warmup_fraction * total_steps` steps, then down by half a cosine to `final_learning_rate` at the last."""
     warmup = round(config.warmup_fraction * total_steps)
@@ -30,7 +30,7 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
         group["lr"] = rate * group["scale"]
 
 
-def build_optimizer(model: nn.Module, config: PretrainConfig, pretrained: Collection[str] = ()) -> torch.optim.AdamW:
+def build_optimizer(model: nn.Module, config: TrainingConfig, pretrained: Collection[str] = ()) -> torch.optim.AdamW:
     """AdamW over the trainable parameters in at most four groups: decayed or not, from published weights or new.
 
     Biases, norms, embeddings and bare parameters (class token, position table, queries) are not decayed.

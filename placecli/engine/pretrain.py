@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from placecli.config import Preset, changed_keys, dump_preset, load_preset
-from placecli.data.atomic import locked, write_file
+from placecli.config import Preset
 from placecli.data.pairs import Pairs
 from placecli.data.store import Store, open_store
 from placecli.engine import checkpoint, sampler, signals
 from placecli.engine.card import write_card
 from placecli.engine.checkpoint import TrainingState
-from placecli.engine.distributed import Ranks, barrier, broadcast_json, ranks
+from placecli.engine.distributed import Ranks, barrier, ranks
+from placecli.engine.pair_learner import PairLearner
 from placecli.engine.place import Place
 from placecli.engine.planning import PretrainPlan, check_reports, plan
+from placecli.engine.run_folder import open_run, run_folder
 from placecli.engine.text import build_tokenizer
 from placecli.engine.training import Progress, Setting, Training
 from placecli.records import PlaceError
@@ -74,51 +73,56 @@ def pretrain(
     check_reports(store)
     # The run keeps how its images were made, so that a query is prepared in the same way.
     resolved = preset.model_copy(update={"preprocess": store.config.preprocess})
-    with ranks(device) as group, signals.listen() as stop, _run_folder(out, group):
-        folder, state = _open_run(out, resolved, store, group)
-        setting = _set_up(out, resolved, store, group, is_new=folder is None)
+    with ranks(device) as group, signals.listen() as stop, run_folder(out, group):
+        folder, state = open_run(out, resolved, store, group, {"pretrain": resolved.pretrain})
+        learner = _set_up(out, resolved, store, group, is_new=folder is None)
         if state is None:
-            pretrained = sorted(setting.model.pretrained_parameters(resolved.pretrain.model))
+            pretrained = sorted(learner.model.pretrained_parameters(resolved.pretrain.model))
             state = TrainingState(0, 0, 0, "", store.digest, tuple(pretrained))
         first_step, already_done = state.step, bool(state.finished)
         if not already_done:
-            training = Training(setting, state, folder)
+            training = Training(Setting(out, resolved.pretrain, group, learner), state, folder)
             training.run(stop, progress)
             state = training.state
         if group.is_first:
-            _finish(setting, resolved, state)
+            _finish(out, learner, resolved, state)
         barrier(group)
-        return _summarise(setting, store, state, first_step, already_done, time.monotonic() - started)
+        return _summarise(out, learner, store, state, first_step, already_done, time.monotonic() - started)
 
 
-def _finish(setting: Setting, preset: Preset, state: TrainingState) -> None:
+def _finish(out: Path, learner: PairLearner, preset: Preset, state: TrainingState) -> None:
     """Write the card; safe to repeat, should the process have been killed between the last state and this."""
-    learner = setting.learner
     pairs = {"train": len(learner.train), "validate": len(learner.held_out)}
     num_parameters = sum(parameter.numel() for parameter in learner.model.parameters())
-    device = f"{setting.ranks.world_size} x {setting.ranks.device.type}"
-    write_card(setting.run, preset, state, parameters=num_parameters, num_pairs=pairs, device=device)
+    device = f"{learner.ranks.world_size} x {learner.ranks.device.type}"
+    write_card(out, preset, state, parameters=num_parameters, num_pairs=pairs, device=device)
 
 
 def _summarise(
-    setting: Setting, store: Store, state: TrainingState, first_step: int, already_done: bool, seconds: float
+    out: Path,
+    learner: PairLearner,
+    store: Store,
+    state: TrainingState,
+    first_step: int,
+    already_done: bool,
+    seconds: float,
 ) -> PretrainSummary:
     if state.best is None:
-        raise PlaceError(f"{setting.run}: finished without a model; remove the folder and run the command again")
-    pairs = (state.step - first_step) * setting.config.batch_size * setting.config.accumulate
+        raise PlaceError(f"{out}: finished without a model; remove the folder and run the command again")
+    pairs = (state.step - first_step) * learner.config.batch_size * learner.config.accumulate
     return PretrainSummary(
-        run=str(setting.run),
+        run=str(out),
         data=str(store.path),
         already_done=already_done,
         finished=state.finished,
         steps=state.step,
         resumed_from_step=first_step,
-        train_pairs=len(setting.train),
-        validate_pairs=len(setting.validate),
-        pairs_without_report=setting.train.skipped + setting.validate.skipped,
-        parameters=sum(parameter.numel() for parameter in setting.model.parameters()),
-        device=str(setting.ranks.device),
-        processes=setting.ranks.world_size,
+        train_pairs=len(learner.train),
+        validate_pairs=len(learner.held_out),
+        pairs_without_report=learner.train.skipped + learner.held_out.skipped,
+        parameters=sum(parameter.numel() for parameter in learner.model.parameters()),
+        device=str(learner.ranks.device),
+        processes=learner.ranks.world_size,
         best_epoch=state.best.epoch,
         best_step=state.best.step,
         validation=dict(state.best.validation),
@@ -128,61 +132,7 @@ def _summarise(
     )
 
 
-@contextlib.contextmanager
-def _run_folder(out: Path, group: Ranks) -> Iterator[None]:
-    """Make the folder and hold its lock for the time of the block; rank 0 only."""
-    if not group.is_first:
-        yield
-        return
-    known = {checkpoint.CONFIG, checkpoint.STATE, checkpoint.TOKENIZER}
-    if out.exists() and not (out / checkpoint.CONFIG).is_file():
-        strange = sorted(p.name for p in out.iterdir() if p.name not in known and not p.name.startswith("."))
-        if strange:
-            raise PlaceError(f"{out}: holds {strange[0]} and is no run folder; name another one with --out")
-    (out / checkpoint.STATE).mkdir(parents=True, exist_ok=True)
-    busy = f"{out}: another process is training this run; wait for it or name another folder with --out"
-    with locked(out / checkpoint.STATE / ".lock", alone=True, busy=busy):
-        yield
-
-
-def _open_run(out: Path, preset: Preset, store: Store, group: Ranks) -> tuple[Path | None, TrainingState | None]:
-    """The state folder to continue from and its content, or None twice for a new run. Rank 0 decides for all."""
-    found = ""
-    if group.is_first:
-        _refuse_changes(out, preset)
-        checkpoint.remove_leftovers(out)
-        newest = checkpoint.find_state(out)
-        if newest is not None and newest[1].store != store.digest:
-            raise PlaceError(
-                f"{out}: was trained on another store than {store.path} (digest {newest[1].store[:12]} there,"
-                f" {store.digest[:12]} here); name another folder with --out"
-            )
-        if newest is not None:
-            checkpoint.restore_best(out, *newest)
-            found = newest[0].name
-        write_file(out / checkpoint.CONFIG, dump_preset(preset).encode())
-        # Retrieval searches this store when none is named.
-        data = {"store": str(store.path.resolve()), "digest": store.digest}
-        checkpoint.write_json(out / checkpoint.DATA, data)
-    found = str(broadcast_json(found, group))
-    if not found:
-        return None, None
-    folder = out / checkpoint.STATE / found
-    return folder, checkpoint.read_state(folder)
-
-
-def _refuse_changes(out: Path, preset: Preset) -> None:
-    if not (out / checkpoint.CONFIG).is_file():
-        return
-    changed = changed_keys(load_preset(str(out / checkpoint.CONFIG)).pretrain, preset.pretrain)
-    if changed:
-        raise PlaceError(
-            f"{out}: was started with other settings (pretrain.{', pretrain.'.join(changed)});"
-            " keep the old values to continue it, or name another folder with --out"
-        )
-
-
-def _set_up(out: Path, preset: Preset, store: Store, group: Ranks, *, is_new: bool) -> Setting:
+def _set_up(out: Path, preset: Preset, store: Store, group: Ranks, *, is_new: bool) -> PairLearner:
     """Tokenizer, model and pairs on every rank; what rebuilds the model is on disk before training starts."""
     config = preset.pretrain
     rows = {split: store.select(split) for split in ("train", "validate")}
@@ -197,4 +147,4 @@ def _set_up(out: Path, preset: Preset, store: Store, group: Ranks, *, is_new: bo
         tokenizer, model = checkpoint.rebuild(out, preset)
     limits = {"max_tokens": config.model.max_tokens, "max_sentences": config.model.max_sentences}
     train, validate = (Pairs(store, rows[split], tokenizer, **limits) for split in rows)
-    return Setting(out, config, group, model.to(group.device), train, validate)
+    return PairLearner(model.to(group.device), config, group, train, validate)

@@ -31,8 +31,8 @@ class Sampler:
         self.steps_per_epoch = self.num_pairs // (batch_size * accumulate)
         if self.steps_per_epoch == 0:
             raise PlaceError(
-                f"the train split has {self.num_pairs} pairs, fewer than one step of {batch_size} x {accumulate};"
-                " lower pretrain.batch_size or pretrain.accumulate"
+                f"the train split has {self.num_pairs} examples, fewer than one step of {batch_size} x {accumulate};"
+                " lower batch_size or accumulate"
             )
         self._studies = studies
         self._has_repeats = len(np.unique(studies)) < len(studies)

@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager
 import torch
 from torch import Tensor, nn
 
-from placecli.config import ObjectiveConfig, PretrainConfig
+from placecli.config import ObjectiveConfig, PretrainConfig, TrainingConfig
 from placecli.data.pairs import PairBatch
 from placecli.engine.augment import Augmentation, apply, prepare, transform_content
 from placecli.engine.distributed import Ranks, gather
@@ -33,14 +33,15 @@ class ObjectivePass(nn.Module):
         return {"loss": named.pop("total"), **{name: torch.as_tensor(value) for name, value in named.items()}}
 
 
-def wrap(model: Place, config: PretrainConfig, ranks: Ranks) -> nn.Module:
-    """The pass over `model`; compiled if the config says so, gradients averaged if there are several ranks."""
-    step: nn.Module = ObjectivePass(model, config.objective)
+def wrap(objective: nn.Module, config: TrainingConfig, ranks: Ranks, *, may_leave_unused: bool) -> nn.Module:
+    """The pass of an objective over a batch; compiled if the config says so, gradients averaged over several ranks.
+
+    may_leave_unused: some trainable parameter may get no gradient in a step, for which DDP would wait in vain.
+    """
+    step = objective
     if ranks.world_size > 1:
-        # Without one of the terms a part of an encoder may have no gradient, for which DDP would wait in vain.
-        weights = (config.objective.instance_weight, config.objective.pcma_weight, config.objective.correlation_weight)
         step = nn.parallel.DistributedDataParallel(
-            step, find_unused_parameters=min(weights) == 0, gradient_as_bucket_view=True
+            step, find_unused_parameters=may_leave_unused, gradient_as_bucket_view=True
         )
     return torch.compile(step) if config.compile else step  # type: ignore[return-value]
 

@@ -1,4 +1,7 @@
-"""The training loop: steps, validations and saved states, from wherever a run stands to its end."""
+"""The training loop: steps, validations and saved states, from wherever a run stands to its end.
+
+What is trained and on what is a `Learner`: pre-training and every fine-tuning bring their own.
+"""
 
 from __future__ import annotations
 
@@ -10,26 +13,57 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 import torch
+from torch import nn
 
-from placecli.config import PretrainConfig
-from placecli.data.pairs import PairBatch, Pairs
+from placecli.config import TrainingConfig
 from placecli.engine import checkpoint, optim, sampler, signals
-from placecli.engine.augment import Augmentation, draw
 from placecli.engine.checkpoint import Best, TrainingState
 from placecli.engine.distributed import Ranks, mean_over_ranks
 from placecli.engine.journal import Journal
-from placecli.engine.place import Place
-from placecli.engine.step import choose_autocast, defer_gradients, to_model_input, wrap
-from placecli.engine.validation import validate
+from placecli.engine.step import Autocast, choose_autocast, defer_gradients, wrap
 from placecli.records import PlaceError
 
 Progress = Callable[[int, int, float, float], None]
 """Called after each step with steps done, steps in all, loss, and pairs per second."""
 
-Stored = tuple[PairBatch, Augmentation | None]
+
+class Learner(Protocol):
+    """What the loop trains: a model, an objective over it, and examples by number."""
+
+    @property
+    def model(self) -> nn.Module:
+        """Its weights are what the run keeps."""
+
+    @property
+    def objective(self) -> nn.Module:
+        """forward(prepared batch) gives scalars by name, the one to minimise first, as "loss"; it holds `model`."""
+
+    @property
+    def groups(self) -> np.ndarray:
+        """int64 [examples]: equal for examples that should not share a batch."""
+
+    @property
+    def may_leave_unused(self) -> bool:
+        """Whether some trainable parameter may get no gradient in a step."""
+
+    def read(self, indices: np.ndarray, part: slice, step: int, micro_batch: int) -> Any:
+        """The share `part` of the batch of these examples, on the CPU; called from a thread of its own."""
+
+    def prepare(self, stored: Any) -> Any:
+        """What `read` gave, on the device and ready for `objective`."""
+
+    def can_validate(self) -> bool:
+        """Whether there is anything to validate on."""
+
+    def validate(self, autocast: Autocast) -> tuple[float, dict[str, float]]:
+        """The number that model selection maximises, and all numbers by name; equal on all ranks."""
+
+    def name_examples(self, indices: np.ndarray) -> list[dict[str, Any]]:
+        """Where to find these examples, for the file that names a batch which could not be learnt from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +71,9 @@ class Setting:
     """What a run trains with; the model is trained in place."""
 
     run: Path
-    config: PretrainConfig
+    config: TrainingConfig
     ranks: Ranks
-    model: Place
-    train: Pairs
-    validate: Pairs
+    learner: Learner
 
 
 class Training:
@@ -51,21 +83,22 @@ class Training:
         """folder: the state folder to continue from, None for a new run."""
         self.setting, self.state = setting, state
         config, ranks = setting.config, setting.ranks
-        self.sampler = sampler.Sampler(setting.train.studies, config.batch_size, config.accumulate, config.seed)
+        self.learner = setting.learner
+        self.sampler = sampler.Sampler(self.learner.groups, config.batch_size, config.accumulate, config.seed)
         self.total_steps = total_steps(self.sampler.steps_per_epoch, config)
         self.share = ranks.share(config.batch_size)
-        self.optimizer = optim.build_optimizer(setting.model, config, state.pretrained)
+        self.optimizer = optim.build_optimizer(self.learner.model, config, state.pretrained)
         if folder is not None:
-            checkpoint.load_state(folder, setting.model, self.optimizer)
+            checkpoint.load_state(folder, self.learner.model, self.optimizer)
         self.parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
-        self.pass_over = wrap(setting.model, config, ranks)
+        self.pass_over = wrap(self.learner.objective, config, ranks, may_leave_unused=self.learner.may_leave_unused)
         self.autocast = choose_autocast(config.precision, ranks.device)
         self.journal = Journal(setting.run, state.metrics_bytes, state.step) if ranks.is_first else None
         self._saved = time.monotonic()
 
     def run(self, stop: signals.StopRequest, progress: Progress | None) -> None:
         """Train to the end. Raises Interrupted, state saved, if `stop` is set; PlaceError on a loss not finite."""
-        self.setting.model.train()
+        self.learner.model.train()
         rate = _Rate(self.setting.config.batch_size * self.setting.config.accumulate)
         try:
             for stored in self._stored_batches():
@@ -84,15 +117,15 @@ class Training:
             if self.journal is not None:
                 self.journal.close()
 
-    def _step(self, stored: list[Stored], is_asked_to_stop: bool) -> tuple[dict[str, float], bool]:
+    def _step(self, stored: list[Any], is_asked_to_stop: bool) -> tuple[dict[str, float], bool]:
         """One optimiser step; returns its numbers, equal on all ranks, and whether any rank is asked to stop."""
         step, config, ranks = self.state.step, self.setting.config, self.setting.ranks
         rate = optim.learning_rate(step, self.total_steps, config)
         optim.set_learning_rate(self.optimizer, rate)
         self.optimizer.zero_grad()
         sums: dict[str, torch.Tensor] = {}
-        for i, (batch, augmentation) in enumerate(stored):
-            prepared = to_model_input(batch, augmentation, config, ranks.device)
+        for i, batch in enumerate(stored):
+            prepared = self.learner.prepare(batch)
             torch.manual_seed(sampler.derive_seed(config.seed, sampler.MODEL, step, i, ranks.rank))
             is_last = i == len(stored) - 1
             with contextlib.nullcontext() if is_last else defer_gradients(self.pass_over):
@@ -128,15 +161,15 @@ class Training:
     def _end_epoch(self, epoch: int, is_last: bool) -> None:
         """Validate, keep the model if it is the best so far, decide whether training ends."""
         setting, state = self.setting, self.state
-        score, values = float(state.step), {}  # without a validate split the last model is the best
-        if len(setting.validate) > 1:
-            validation = validate(setting.model, setting.validate, setting.config, setting.ranks, self.autocast)
-            score, values = validation.score(setting.config.select_by), validation.values()
+        values: dict[str, float] = {}
+        score = float(state.step)  # without a validate split the last model is the best
+        if self.learner.can_validate():
+            score, values = self.learner.validate(self.autocast)
             if self.journal is not None:
                 self.journal.validation(state.step, epoch, values)
         best, stale = state.best, state.stale_epochs + 1
         if best is None or score > best.value:
-            digest = checkpoint.save_model(setting.run, setting.model) if setting.ranks.is_first else ""
+            digest = checkpoint.save_model(setting.run, self.learner.model) if setting.ranks.is_first else ""
             best, stale = Best(score, epoch, state.step, digest, values), 0
         is_stale = 0 < setting.config.patience <= stale
         finished = "all steps done" if is_last else f"no better validation in {stale} epochs" if is_stale else ""
@@ -145,7 +178,7 @@ class Training:
     def _save(self) -> None:
         if self.journal is not None:
             self.state = dataclasses.replace(self.state, metrics_bytes=self.journal.commit())
-            checkpoint.save_state(self.setting.run, self.state, self.setting.model, self.optimizer)
+            checkpoint.save_state(self.setting.run, self.state, self.learner.model, self.optimizer)
         self._saved = time.monotonic()
 
     def _refuse(self, values: dict[str, float]) -> None:
@@ -153,18 +186,17 @@ class Training:
         step, config = self.state.step, self.setting.config
         bad = [name for name, value in values.items() if not math.isfinite(value)]
         batches = [self.sampler.indices(step, i) for i in range(config.accumulate)]
-        rows = [self.setting.train.rows[int(index)] for indices in batches for index in indices]
         if self.setting.ranks.is_first:
-            pairs = [{"image_id": r.image_id, "study_id": r.study_id, "shard": r.shard, "row": r.row} for r in rows]
-            record = {"step": step + 1, "not_finite": bad, "pairs": pairs}
+            examples = [example for indices in batches for example in self.learner.name_examples(indices)]
+            record = {"step": step + 1, "not_finite": bad, "examples": examples}
             checkpoint.write_json(self.setting.run / checkpoint.FAILED_BATCH, record)
         raise PlaceError(
             f"{', '.join(bad)} of step {step + 1} is not a finite number; nothing was updated; the batch is named in"
-            f" {self.setting.run / checkpoint.FAILED_BATCH}; lower pretrain.learning_rate or set pretrain.precision"
+            f" {self.setting.run / checkpoint.FAILED_BATCH}; lower learning_rate or set precision"
             " to float32"
         )
 
-    def _stored_batches(self) -> Iterator[list[Stored]]:
+    def _stored_batches(self) -> Iterator[list[Any]]:
         """The micro-batches of each remaining step, the next step's being read while this one is computed."""
         with ThreadPoolExecutor(1, "batches") as reader:
             upcoming = reader.submit(self._read, self.state.step)
@@ -174,27 +206,14 @@ class Training:
                     upcoming = reader.submit(self._read, step)
                 yield ready
 
-    def _read(self, step: int) -> list[Stored]:
-        return [self._read_micro_batch(step, i) for i in range(self.setting.config.accumulate)]
-
-    def _read_micro_batch(self, step: int, micro_batch: int) -> Stored:
-        """This rank's share; random numbers are drawn for the whole batch, so that shares join to the same batch."""
-        config, pairs = self.setting.config, self.setting.train
-        order = None
-        if config.shuffle_sentences:
-            source = np.random.default_rng([config.seed, sampler.SENTENCES, step, micro_batch])
-            order = source.random((config.batch_size, pairs.max_report_sentences))
-        batch = pairs.batch(self.sampler.indices(step, micro_batch), part=self.share, order=order)
-        if self.setting.ranks.device.type == "cuda":
-            batch = batch.pin()
-        if config.augment == 0:
-            return batch, None
-        seed = sampler.derive_seed(config.seed, sampler.AUGMENT, step, micro_batch)
-        drawn = draw(config.batch_size, config.augment, torch.Generator().manual_seed(seed))
-        return batch, drawn.part(self.share)
+    def _read(self, step: int) -> list[Any]:
+        return [
+            self.learner.read(self.sampler.indices(step, i), self.share, step, i)
+            for i in range(self.setting.config.accumulate)
+        ]
 
 
-def total_steps(steps_per_epoch: int, config: PretrainConfig) -> int:
+def total_steps(steps_per_epoch: int, config: TrainingConfig) -> int:
     """Optimiser steps of a whole run: `max_steps` where it is set, else all of `epochs`."""
     return config.max_steps or config.epochs * steps_per_epoch
 

@@ -131,11 +131,11 @@ def test_a_loss_that_is_no_number_stops_before_the_update(
 ) -> None:
     original, weights = training_module.wrap, []
 
-    def poisoned(model: torch.nn.Module, *arguments: object) -> torch.nn.Module:
+    def poisoned(model: torch.nn.Module, *arguments: object, **choices: object) -> torch.nn.Module:
         class Poisoned(torch.nn.Module):
             def __init__(self) -> None:
                 super().__init__()
-                self.inner, self.calls = original(model, *arguments), 0
+                self.inner, self.calls = original(model, *arguments, **choices), 0
 
             def forward(self, batch: object) -> dict[str, torch.Tensor]:
                 self.calls += 1
@@ -160,8 +160,8 @@ def test_a_loss_that_is_no_number_stops_before_the_update(
     record = json.loads((tmp_path / "run" / "failed_batch.json").read_text())
     assert record["step"] == 3
     assert "loss" in record["not_finite"]
-    assert len(record["pairs"]) == 8
-    assert {"image_id", "study_id", "shard", "row"} == set(record["pairs"][0])
+    assert len(record["examples"]) == 8
+    assert {"image_id", "study_id", "shard", "row"} == set(record["examples"][0])
 
 
 def test_patience_stops_and_no_patience_does_not(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -182,7 +182,7 @@ def test_without_a_validate_split_the_last_model_is_kept(tmp_path: Path) -> None
 
 
 def test_too_few_pairs_are_an_error_with_the_sizes(store: Path, tmp_path: Path) -> None:
-    with pytest.raises(PlaceError, match=r"train split has 48 pairs.*64 x 1"):
+    with pytest.raises(PlaceError, match=r"train split has 48 examples.*64 x 1"):
         pretrain(tiny_preset(batch_size=64), store, tmp_path / "run", device="cpu")
 
 

@@ -99,16 +99,21 @@ class ReportTable:
         return tuple(Reject(f"{self._path.name}:{line.number}", "report_unused", message) for line in left)
 
     def check_names(self, sources: Iterable[str]) -> None:
-        """Raises PlaceError if a file fits several lines, or a line that gives a bare name fits several files."""
-        first: dict[int, str] = {}
+        """Raises PlaceError if a file fits several lines, or a line that gives a bare name fits several files.
+
+        The message counts the files, for a path may name a patient; the paths themselves are its cause (--debug).
+        """
+        fitting: dict[int, list[str]] = defaultdict(list)
         for source in sources:
             for line in self._lines_of_file(source):
-                if line.number in first:
-                    raise PlaceError(
-                        f"{self._path}, line {line.number}: its file name fits {first[line.number]} and {source}; "
-                        "write the path under the root"
-                    )
-                first[line.number] = source
+                fitting[line.number].append(source)
+        ambiguous = sorted(number for number, named in fitting.items() if len(named) > 1)
+        if ambiguous:
+            first, more = ambiguous[0], f" (and {len(ambiguous) - 1} more lines)" if ambiguous[1:] else ""
+            raise PlaceError(
+                f"{self._path}, line {first}: its file name fits {len(fitting[first])} files{more};"
+                " write the path under the root"
+            ) from LookupError(", ".join(fitting[first]))
 
     def _lines_of_file(self, source: str) -> list[ReportLine]:
         wanted = PurePosixPath(source)
@@ -172,7 +177,7 @@ def _make_line(path: Path, number: int, row: Mapping[str, str], meanings: Mappin
         if meaning in cells:
             value = names.get(fold(cells[meaning]), "OTHER" if meaning == "view" else "")
             if not value:
-                raise PlaceError(f"{path}, line {number}: split {cells[meaning]!r} is none of {', '.join(SPLITS)}")
+                raise PlaceError(f"{path}, line {number}: its split is none of {', '.join(SPLITS)}")
             cells[meaning] = value
     sections = parse_loose_sections(cells["report"]) if "report" in cells else {}
     sections |= {name: cells[name] for name in ("findings", "impression") if name in cells}
@@ -186,7 +191,8 @@ def _meanings(path: Path, names: list[str]) -> dict[str, str]:
     columns: dict[str, list[str]] = defaultdict(list)
     for name, meaning in meanings.items():
         columns[meaning].append(name)
-    seen = ", ".join(names) or "none"
+    # Without any known name the first line may be data, which is not for the screen.
+    seen = ", ".join(names) if meanings else "not known: begin the table with a line of names, e.g. file,report"
     for meaning, same in columns.items():
         if len(same) > 1:
             raise PlaceError(
@@ -207,9 +213,10 @@ def _csv_rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
         stream.seek(0)
         rows = csv.reader(stream, delimiter=delimiter)
         header = [name.strip() for name in next(rows, [])]
-        repeated = sorted({name for name in header if header.count(name) > 1})
+        repeated = [number for number, name in enumerate(header, start=1) if name in header[: number - 1]]
         if repeated:
-            raise PlaceError(f"{path}: the column {repeated[0]!r} is there twice; keep one")
+            first = header.index(header[repeated[0] - 1]) + 1
+            raise PlaceError(f"{path}: the columns {first} and {repeated[0]} have one name; keep one of them")
         for fields in rows:
             if not fields:
                 continue

@@ -37,10 +37,10 @@ def read_table(path: Path, required: Sequence[str]) -> Iterator[tuple[int, dict[
             header = [name.strip() for name in next(rows, [])]
             missing = [name for name in required if name not in header]
             if missing:
-                raise PlaceError(
-                    f"{path}: no column {', '.join(missing)}; the columns are {', '.join(header) or 'none'}: "
-                    "use the table as it was published"
-                )
+                # Without any of the names the first line may be data, which is not for the screen.
+                known = set(header) & set(required)
+                seen = f"the columns are {', '.join(header)}" if known else "its first line is not that header"
+                raise PlaceError(f"{path}: no column {', '.join(missing)}; {seen}: use the table as it was published")
             for fields in rows:
                 if not fields:
                     continue

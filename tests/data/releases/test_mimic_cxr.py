@@ -250,6 +250,9 @@ def test_errors_name_the_file_and_the_remedy(jpg_root: Path) -> None:
     labels.unlink()
     write_table(jpg_root / "mimic-cxr-2.0.0-metadata.csv", ("dicom_id", "study_id"), [])
     assert "no column subject_id, ViewPosition; the columns are dicom_id, study_id" in message()
+    write_table(jpg_root / "mimic-cxr-2.0.0-metadata.csv", (image_id("50000001", 1), "50000001"), [])
+    assert "its first line is not that header" in message(), "a line of data is not for the screen"
+    assert "50000001" not in message()
     (jpg_root / "mimic-cxr-2.0.0-metadata.csv").unlink()
     assert "neither mimic-cxr-2.0.0-metadata.csv (JPG release) nor cxr-record-list.csv" in message()
     write_metadata(jpg_root)

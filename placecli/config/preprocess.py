@@ -13,7 +13,18 @@ from placecli.config.base import Count, Fraction, Positive, Section
 class PreprocessConfig(Section):
     """files -> store."""
 
-    release: Literal["mimic-cxr", "openi", "folder", "demo"] = "folder"
+    release: Literal[
+        "mimic-cxr",
+        "openi",
+        "folder",
+        "demo",
+        "chexpert",
+        "nih",
+        "vindr",
+        "covidx",
+        "iu-xray",
+        "mimic-r2gen",
+    ] = "folder"
     size: Annotated[int, Field(ge=32, le=2048)] = 256
     """S: images are stored as uint8 [S, S], longest side S, zero-padded."""
     views: tuple[Literal["PA", "AP", "FRONTAL", "LATERAL", "OTHER"], ...] = ("PA", "AP", "FRONTAL")
@@ -30,7 +41,8 @@ class PreprocessConfig(Section):
     """clean: official test sets, the rest by patient. compat: the field's published split, to the letter, where there
     is one (docs/data.md says for which releases)."""
     labels: Path | None = None
-    """openi only: CSV of report-level gold labels, joined by its `filename` column (CXR<uid>)."""
+    """openi: CSV of report-level gold labels, joined by its `filename` column (CXR<uid>). covidx: the training list to
+    use where the folder holds several versions."""
     sections: tuple[str, ...] = ("impression", "findings")
     """Sections that the model reads, in this order."""
     splitter: Literal["clinical", "compat"] = "clinical"

@@ -112,6 +112,11 @@ class OneSplitPerPatient:
         """The split this patient was seen in, or ""."""
         return self._splits.get(patient_id, "")
 
+    @property
+    def num_in_two(self) -> int:
+        """How many patients were seen in more than one split."""
+        return len(self._conflicts)
+
     def check(self, pseudonyms: Pseudonyms) -> None:
         """Raises PlaceError naming at most five patients that are in two splits."""
         if self._conflicts:

@@ -16,6 +16,7 @@ from placecli.config import PreprocessConfig, changed_keys
 from placecli.data.atomic import checksum
 from placecli.data.decode import REASONS, PlannedImage, check_view
 from placecli.data.identity import OneSplitPerPatient, Pseudonyms, split_of
+from placecli.data.published_counts import ComparedCount, Found, compare_counts
 from placecli.data.releases import read_studies
 from placecli.records import FileMask, InputRefused, Mask, PlaceError, Reject, Study
 
@@ -30,6 +31,8 @@ class Listing:
     images: tuple[PlannedImage, ...]
     rejects: tuple[Reject, ...]
     num_studies: int
+    published: tuple[ComparedCount, ...] = ()
+    """What is published about the size of the release, beside what is here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +55,7 @@ def list_images(config: PreprocessConfig, root: Path, pseudonyms: Pseudonyms) ->
     """Read the release under `root` (no pixels) and plan every image.
 
     Raises PlaceError for a release that is not there, one without any image, or one that puts a patient into two
-    splits.
+    splits; published splits do that, so preprocess.splits=compat lets it pass.
     """
     studies: list[Study] = []
     rejects: list[Reject] = []
@@ -64,14 +67,17 @@ def list_images(config: PreprocessConfig, root: Path, pseudonyms: Pseudonyms) ->
         studies.append(entry)
         if entry.patient_id and entry.split:
             splits.see(entry.patient_id, entry.split)
-    splits.check(pseudonyms)
+    if config.splits == "clean":
+        splits.check(pseudonyms)
     planned = [image for study in studies for image in _plan_study(study, root, _split(study, splits, config))]
     planned.sort(key=lambda image: (image.source, image.image_id))
     kept = list(_refuse_early(planned, config, rejects))
     if not kept and not rejects:
         what = "DICOM, PNG or JPEG file" if config.release == "folder" else f"image of a {config.release} release"
         raise PlaceError(f"{root}: no {what} in it; check the path and --preset")
-    return Listing(tuple(kept), tuple(rejects), len(studies))
+    present = [image for image in planned if image.num_bytes >= 0]
+    published = compare_counts(config, root, Found(present, rejects))
+    return Listing(tuple(kept), tuple(rejects), len(studies), published)
 
 
 def fingerprint(config: PreprocessConfig, listing: Listing, pseudonyms: Pseudonyms) -> Fingerprint:

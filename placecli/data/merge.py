@@ -40,10 +40,10 @@ class Tally:
         self._images: Counter[str] = Counter()
         self._views: Counter[str] = Counter()
         self._flags: Counter[str] = Counter()
-        self._split_of_study: dict[str, str] = {}
+        self._studies: set[tuple[str, str]] = set()
         self._text_of_study: dict[str, str] = {}
         self._splits = OneSplitPerPatient()
-        self._patients: dict[str, str] = {}
+        self._patients: set[tuple[str, str]] = set()
         self._split_of_pixels: dict[str, str] = {}
         self._num_same_pixels_across = 0
         self._pixels_of_image: dict[str, str] = {}
@@ -62,11 +62,11 @@ class Tally:
             return None
         self._pixels_of_image[row.image_id] = pixels
         self._splits.see(row.patient_id, row.split)
-        self._patients.setdefault(row.patient_id, row.split)
+        self._patients.add((row.split, row.patient_id))
         self._images[row.split] += 1
         self._views[row.view or "unknown"] += 1
         self._flags.update(row.flags)
-        self._split_of_study.setdefault(row.study_id, row.split)
+        self._studies.add((row.split, row.study_id))
         text = reports.text_key(row.sentences) if row.sentences else ""
         self._text_of_study[row.study_id] = self._text_of_study.get(row.study_id) or text
         if self._split_of_pixels.setdefault(pixels, row.split) != row.split:
@@ -82,9 +82,13 @@ class Tally:
         """Raises PlaceError for a patient in two splits; the ids are as the store has them."""
         self._splits.check(Pseudonyms(None))
 
+    @property
+    def num_patients_across_splits(self) -> int:
+        return self._splits.num_in_two
+
     def counts(self) -> dict[str, Any]:
         """Everything that store.yaml and the summary tell, in a fixed order."""
-        studies, patients = Counter(self._split_of_study.values()), Counter(self._patients.values())
+        studies, patients = (Counter(split for split, _ in pairs) for pairs in (self._studies, self._patients))
         texts = Counter(text for text in self._text_of_study.values() if text)
         splits = {
             split: {"images": self._images[split], "studies": studies[split], "patients": patients[split]}
@@ -92,8 +96,8 @@ class Tally:
         }
         return {
             "images": self._images.total(),
-            "studies": studies.total(),
-            "patients": patients.total(),
+            "studies": len({study for _, study in self._studies}),
+            "patients": len({patient for _, patient in self._patients}),
             "rejected": len(self.rejects),
             "splits": splits,
             "views": dict(sorted(self._views.items())),
@@ -128,7 +132,11 @@ def merge_parts(
     files: dict[str, dict[str, Any]] = {}
     temporary = temporary_path(out / MANIFEST)
     write_manifest(temporary, _rows(out, num_parts, tally, files))
-    tally.check_splits()
+    across = {}
+    if preset.preprocess.splits == "clean":
+        tally.check_splits()
+    else:  # published splits have patients in two parts; they are told, not refused
+        across = {"patients_across_splits": tally.num_patients_across_splits}
     flush_file(temporary)
     commit(temporary, out / MANIFEST)
     for reject in early_rejects:
@@ -142,7 +150,7 @@ def merge_parts(
         "format": FORMAT,
         "digest": store_digest(files),
         "pseudonymized": pseudonyms.is_active,
-        "counts": tally.counts() | _unused(num_reports, tally),
+        "counts": tally.counts() | across | _unused(num_reports, tally),
         "fingerprint": asdict(fingerprint),
         "preset": _public_preset(preset, pseudonyms).model_dump(mode="json"),
         "files": dict(sorted(files.items())),

@@ -26,6 +26,7 @@ from placecli.data.layouts import looked_for
 from placecli.data.merge import merge_parts, remove_parts
 from placecli.data.parts import FindReport, Outcome, PartWriter
 from placecli.data.pool import choose_workers, run_expendable
+from placecli.data.published_counts import to_record
 from placecli.data.releases import folder
 from placecli.data.store import PARTS, open_store
 from placecli.records import PlaceError
@@ -56,6 +57,8 @@ class PreprocessSummary:
     workers: int
     seconds: float
     counts: Mapping[str, Any] = field(default_factory=dict)
+    published: Mapping[str, Any] = field(default_factory=dict)
+    """Published counts of the release, each with what is here (published_counts.ComparedCount)."""
 
     def to_record(self) -> dict[str, Any]:
         """The summary as one JSON object."""
@@ -84,6 +87,10 @@ class PreprocessPlan:
     parts_done: int
     workers: int
     looked_for: Mapping[str, bool]
+    published: Mapping[str, Any] = field(default_factory=dict)
+    """Published counts of the release, each with what is here (published_counts.ComparedCount)."""
+    problem: str = ""
+    """Why `preprocess` would stop, where it would; the numbers are then 0."""
 
     def to_record(self) -> dict[str, Any]:
         """The plan as one JSON object."""
@@ -126,6 +133,7 @@ def preprocess(
         workers=num_workers,
         seconds=round(time.monotonic() - begun, 3),
         counts=counts,
+        published=to_record(job.listing.published),
     )
 
 
@@ -138,8 +146,19 @@ def plan(
     shard: tuple[int, int] | None = None,
     pseudonymize: Path | None = None,
 ) -> PreprocessPlan:
-    """What `preprocess` with the same arguments would do; reads tables and file sizes, writes nothing."""
-    job = open_job(config, Path(root), Path(out), shard, pseudonymize)
+    """What `preprocess` with the same arguments would do; reads tables and file sizes, writes nothing.
+
+    A release that cannot be read is a plan too: with the files looked for and the failure as its `problem`. Raises
+    PlaceError where `root` is no folder.
+    """
+    root, out = Path(root), Path(out)
+    try:
+        job = open_job(config, root, out, shard, pseudonymize)
+    except PlaceError as error:
+        found = looked_for(config.preprocess, root)
+        if not root.is_dir() or all(found.values()):
+            raise
+        return _plan_of_failure(config, root, out, str(error), found)
     images = job.listing.images
     done = job.num_parts if job.is_finished() else job.num_parts_done()
     return PreprocessPlan(
@@ -157,7 +176,29 @@ def plan(
         parts=job.num_parts,
         parts_done=done,
         workers=workers or choose_workers(config.preprocess.memory_limit_mib),
-        looked_for=looked_for(config.preprocess, Path(root)),
+        looked_for=looked_for(config.preprocess, root),
+        published=to_record(job.listing.published),
+    )
+
+
+def _plan_of_failure(config: Preset, root: Path, out: Path, problem: str, found: Mapping[str, bool]) -> PreprocessPlan:
+    return PreprocessPlan(
+        release=config.preprocess.release,
+        root=str(root),
+        store=str(out),
+        size=config.preprocess.size,
+        studies=0,
+        images=0,
+        splits={},
+        rejects={},
+        input_bytes=0,
+        store_bytes=0,
+        free_bytes=free_bytes(out),
+        parts=0,
+        parts_done=0,
+        workers=0,
+        looked_for=found,
+        problem=problem,
     )
 
 

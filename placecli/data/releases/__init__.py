@@ -25,6 +25,26 @@ def read_studies(config: PreprocessConfig, root: Path) -> Iterator[Study | Rejec
             from placecli.data.releases import openi
 
             return openi.studies(root, config)
+        case "chexpert":
+            from placecli.data.releases import chexpert
+
+            return chexpert.studies(root, config)
+        case "nih":
+            from placecli.data.releases import nih
+
+            return nih.studies(root, config)
+        case "vindr":
+            from placecli.data.releases import vindr
+
+            return vindr.studies(root, config)
+        case "covidx":
+            from placecli.data.releases import covidx
+
+            return covidx.studies(root, config)
+        case "iu-xray" | "mimic-r2gen":
+            from placecli.data.releases import r2gen
+
+            return r2gen.studies(root, config)
         case "folder":
             from placecli.data.releases import folder
 

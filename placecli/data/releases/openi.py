@@ -8,31 +8,29 @@ A patient has one study; both are called `CXR<uid>` in every layout, so the layo
 from __future__ import annotations
 
 import html
-import json
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from placecli.config import PreprocessConfig
 from placecli.data.releases.openi_xml import XmlReport, has_xml_reports, read_xml_reports
+from placecli.data.releases.r2gen import IU_NAME
+from placecli.data.releases.r2gen_annotation import ANNOTATION, read_annotation
 from placecli.data.releases.tables import parse_labels, read_table
 from placecli.records import ImageFile, PlaceError, Reject, Study
 
 REPORTS: Final = "indiana_reports.csv"
 PROJECTIONS: Final = "indiana_projections.csv"
-ANNOTATION: Final = "annotation.json"
 SECTIONS: Final = ("indication", "comparison", "findings", "impression")
 
 NLM_FOLDERS: Final = ("NLMCXR_png", "images", ".")
 KAGGLE_FOLDERS: Final = ("images/images_normalized", "images_normalized", "images")
 
 VIEWS: Final[Mapping[str, str]] = {"Frontal": "FRONTAL", "Lateral": "LATERAL"}
-R2GEN_SPLITS: Final[Mapping[str, str]] = {"train": "train", "val": "validate", "test": "test"}
 
 _UID: Final = re.compile(r"[0-9]{1,8}")
-_R2GEN_ID: Final = re.compile(r"(CXR([0-9]{1,8}))(?:_\2)?_IM-[0-9-]+")
 _NAME: Final = re.compile(r"[A-Za-z0-9_.-]+")
 _IMAGE_SUFFIX: Final = re.compile(r"(?:\.dcm)?(?:\.png|\.jpe?g)?$")
 _LINE_BREAK: Final = re.compile(r"</?br\s*/?>", re.IGNORECASE)
@@ -125,31 +123,21 @@ def _nlm_studies(root: Path, labels: Mapping[str, Mapping[str, float]]) -> Itera
 
 def _r2gen_studies(root: Path, labels: Mapping[str, Mapping[str, float]]) -> Iterator[Study | Reject]:
     path = root / ANNOTATION
-    try:
-        annotation: Any = json.loads(path.read_text(encoding="utf-8"))
-        entries = [(split, entry) for split in R2GEN_SPLITS for entry in annotation[split]]
-        rows = [(split, str(entry["id"]), entry["report"], entry["image_path"]) for split, entry in entries]
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise PlaceError(
-            f"{path}: not R2Gen's annotation ({type(error).__name__}: {error}); it holds train, val and test, lists of "
-            "objects with id, report and image_path"
-        ) from None
-    for split, name, report, image_paths in sorted(rows, key=lambda row: row[1]):
-        uid = _R2GEN_ID.fullmatch(name)
+    for entry in read_annotation(path):
+        name = entry.name
+        uid = IU_NAME.fullmatch(name)
         if uid is None:
             raise PlaceError(
-                f"{path}: {name!r} is not an id of Open-i (CXR2384_IM-0942); for MIMIC-CXR use --preset mimic"
+                f"{path}: {name!r} is not an id of Open-i (CXR2384_IM-0942); for MIMIC-CXR use --preset mimic-r2gen"
             )
-        parts = [str(item).split("/") for item in image_paths]
+        parts = [item.split("/") for item in entry.image_paths]
         if any(len(part) != 2 or part[0] != name or not _NAME.fullmatch(part[1]) or part[1] == ".." for part in parts):
             yield Reject(f"{ANNOTATION}:{name}", "row_invalid", "An image path is not <id>/<file name>.")
             continue
         files = {file: root / "images" / name / file for _, file in parts}
         named = [(f"{_image_id(name)}_{_IMAGE_SUFFIX.sub('', file)}", file, "") for _, file in parts]
         present = {_IMAGE_SUFFIX.sub("", file): path for file, path in files.items() if path.is_file()}
-        yield from _make_study(
-            uid[1], {"findings": str(report or "")}, named, present, labels, R2GEN_SPLITS[split], f"{name}/"
-        )
+        yield from _make_study(uid[1], {"findings": entry.report}, named, present, labels, entry.split, f"{name}/")
 
 
 def _make_study(

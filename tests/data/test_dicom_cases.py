@@ -11,32 +11,19 @@ import imagecodecs
 import numpy as np
 import pytest
 import small_dicom
+from dicom_reading import assert_shows, read
 from numpy.typing import NDArray
 from pydicom.encaps import encapsulate
 from small_dicom import EXPLICIT, draw_picture, lookup_item, make_dicom
 
 from placecli.config import PreprocessConfig
-from placecli.data.dicom import convert
 from placecli.data.dicom_file import parse_dicom
 from placecli.data.dicom_layout import read_layout
 from placecli.data.dicom_pixels import read_frame
-from placecli.data.radiograph import Radiograph
-from placecli.records import InputRefused
 
 pytestmark = pytest.mark.filterwarnings("ignore:Invalid value for VR:UserWarning")  # pydicom's, when it writes them
 
 PICTURE = draw_picture()
-
-
-def read(content: bytes, size: int = 40, **rules: Any) -> Radiograph:
-    """At size 40 the pictures of these tests keep their pixels."""
-    return convert(parse_dicom(content), size, PreprocessConfig(**rules))
-
-
-def refusal(content: bytes, **rules: Any) -> str:
-    with pytest.raises(InputRefused) as caught:
-        read(content, **rules)
-    return caught.value.code
 
 
 def stored_values(content: bytes) -> NDArray[np.int64]:
@@ -49,11 +36,6 @@ def show(stored: NDArray[Any], brightness: Callable[[float], float]) -> NDArray[
     """Grey levels 0 to 255, value by value in plain Python."""
     table = {value: 255.0 * min(1.0, max(0.0, brightness(value))) for value in np.unique(stored).tolist()}
     return np.vectorize(table.__getitem__, otypes=[float])(stored)
-
-
-def assert_shows(radiograph: Radiograph, expected: NDArray[np.float64]) -> None:
-    assert radiograph.pixels.shape == expected.shape
-    assert np.abs(radiograph.pixels - expected).max() <= 0.51
 
 
 def between(low: float, high: float) -> Callable[[float], float]:

@@ -9,40 +9,20 @@ import imagecodecs
 import numpy as np
 import pytest
 import small_dicom
+from dicom_reading import assert_shows, read, refusal
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
 from pydicom.sequence import Sequence
 from small_dicom import EXPLICIT, draw_picture, make_dicom
 
-from placecli.config import PreprocessConfig
-from placecli.data.dicom import convert
-from placecli.data.dicom_file import parse_dicom
-from placecli.data.radiograph import Radiograph
-from placecli.records import InputRefused
-
 pytestmark = pytest.mark.filterwarnings("ignore:Invalid value for VR:UserWarning")  # pydicom's, when it writes them
 
 PICTURE = draw_picture()
 
 
-def read(content: bytes, size: int = 40, **rules: Any) -> Radiograph:
-    return convert(parse_dicom(content), size, PreprocessConfig(**rules))
-
-
-def refusal(content: bytes, **rules: Any) -> InputRefused:
-    with pytest.raises(InputRefused) as caught:
-        read(content, **rules)
-    return caught.value
-
-
 def stretch(values: NDArray[Any], low: float, high: float) -> NDArray[np.float64]:
     return np.clip((values.astype(np.float64) - low) / (high - low), 0, 1) * 255
-
-
-def assert_shows(radiograph: Radiograph, expected: NDArray[np.float64], tolerance: float = 0.51) -> None:
-    assert radiograph.pixels.shape == expected.shape
-    assert np.abs(radiograph.pixels - expected).max() <= tolerance
 
 
 PLAIN = stretch(PICTURE, PICTURE.min(), PICTURE.max())

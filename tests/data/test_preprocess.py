@@ -41,13 +41,6 @@ def run(preset: Preset, root: Path, out: Path, **options: Any) -> PreprocessSumm
 
 
 @pytest.fixture(scope="module")
-def release(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("openi")
-    write_openi(root)
-    return root
-
-
-@pytest.fixture(scope="module")
 def store(release: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("stores") / "store"
     run(openi_preset(), release, out, workers=2)

@@ -13,7 +13,7 @@ from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import pytest
-from small_releases import openi_preset, store_bytes, write_openi
+from small_releases import openi_preset, store_bytes
 
 from placecli import cli
 from placecli.config import load_preset
@@ -59,13 +59,6 @@ exit 1
 @pytest.fixture(autouse=True)
 def _tasks_find_this_tree(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
-
-
-@pytest.fixture(scope="module")
-def release(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("openi")
-    write_openi(root)
-    return root
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,305 @@
+"""Sentences written for the tests, with the labels a reader gives them by the rules of docs/labeler.md.
+
+A label is a short name and a sign: + present, - absent, ? uncertain. What is not listed is not mentioned.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from placecli.metrics.clinical.findings import FINDINGS
+from placecli.metrics.clinical.labeler import label_report
+
+SHORT = {
+    "NF": "No Finding",
+    "EC": "Enlarged Cardiomediastinum",
+    "CM": "Cardiomegaly",
+    "LO": "Lung Opacity",
+    "LL": "Lung Lesion",
+    "ED": "Edema",
+    "CO": "Consolidation",
+    "PN": "Pneumonia",
+    "AT": "Atelectasis",
+    "PT": "Pneumothorax",
+    "PE": "Pleural Effusion",
+    "PO": "Pleural Other",
+    "FR": "Fracture",
+    "SD": "Support Devices",
+}
+
+PLAIN = (
+    ("There is a moderate left pleural effusion.", "PE+"),
+    ("Small amount of pleural fluid on the right.", "PE+"),
+    ("Bibasilar atelectasis.", "AT+"),
+    ("Plate-like atelectatic change at the left base.", "AT+"),
+    ("Collapse of the right upper lobe.", "AT+"),
+    ("Tiny apical pneumothorax on the left.", "PT+"),
+    ("Bilateral pneumothoraces.", "PT+"),
+    ("Large hydropneumothorax.", "PT+ PE+"),
+    ("Dense consolidation in the lingula.", "CO+"),
+    ("Consolidative change at both bases.", "CO+"),
+    ("Lobar pneumonia on the right.", "PN+"),
+    ("Left lower lobe infection.", "PN+"),
+    ("Mild interstitial edema.", "ED+"),
+    ("Kerley B lines are seen.", "ED+"),
+    ("Moderate cardiomegaly.", "CM+"),
+    ("Cardiac enlargement is again noted.", "CM+"),
+    ("Patchy opacity at the right base.", "LO+"),
+    ("Hazy infiltrate in the upper lobe.", "LO+"),
+    ("Right middle lobe air-space disease.", "LO+"),
+    ("Coarse interstitial markings.", "LO+"),
+    ("Linear scarring in the lingula.", "LO+"),
+    ("A 9 mm nodule in the right upper lobe.", "LL+"),
+    ("Large mass at the left hilum.", "LL+"),
+    ("Known pulmonary metastases.", "LL+"),
+    ("Calcified nodule in the left lung.", "LL+"),
+    ("Widened mediastinum.", "EC+"),
+    ("Mediastinal widening.", "EC+"),
+    ("Left apical pleural thickening.", "PO+"),
+    ("Calcified pleural plaques.", "PO+"),
+    ("Thickening of the minor fissure.", "PO+"),
+    ("Displaced fracture of the sixth rib.", "FR+"),
+    ("Old healed rib fractures.", "FR+"),
+    ("Endotracheal tube 4 cm above the carina.", "SD+ NF+"),
+    ("Right IJ central line in the SVC.", "SD+ NF+"),
+    ("Dual-lead pacemaker in place.", "SD+ NF+"),
+    ("PICC tip in the right atrium.", "SD+ NF+"),
+    ("Spinal hardware is intact.", "SD+ NF+"),
+    ("Prosthetic aortic valve.", "SD+ NF+"),
+    ("Congestive heart failure.", "ED?"),
+    ("Nodular opacity over the right base.", "LO+ LL?"),
+)
+
+DENIED = (
+    ("No pleural effusion.", "NF+ PE-"),
+    ("There is no pneumothorax or effusion.", "NF+ PT- PE-"),
+    ("Without focal consolidation, effusion, or pneumothorax.", "NF+ CO- PE- PT-"),
+    ("No focal consolidation, pleural effusion, pneumothorax.", "NF+ CO- PE- PT-"),
+    ("No evidence of pneumonia.", "NF+ PN-"),
+    ("No radiographic evidence for acute fracture.", "NF+ FR-"),
+    ("Negative for pneumothorax, effusion or consolidation.", "NF+ PT- PE- CO-"),
+    ("The lungs are free of focal airspace disease.", "NF+ LO-"),
+    ("The lungs are clear of infiltrate.", "NF+ LO-"),
+    ("Neither effusion nor pneumothorax is seen.", "NF+ PE- PT-"),
+    ("Absence of edema.", "NF+ ED-"),
+    ("Pleural effusion is not seen.", "NF+ PE-"),
+    ("Pneumothorax and effusion are not identified.", "NF+ PT- PE-"),
+    ("Effusion is absent.", "NF+ PE-"),
+    ("Pneumothorax: none.", "NF+ PT-"),
+    ("Pneumonia has been ruled out.", "NF+ PN-"),
+    ("The left effusion has resolved.", "NF+ PE-"),
+    ("Interval resolution of the right pneumothorax.", "NF+ PT-"),
+    ("The previously seen infiltrate has cleared.", "NF+ LO-"),
+    ("The effusion is no longer seen.", "NF+ PE-"),
+    ("Pneumonia is unlikely.", "NF+ PN-"),
+    ("Does not demonstrate consolidation.", "NF+ CO-"),
+    ("This is not a fracture.", "NF+ FR-"),
+    ("No definite nodule or mass.", "NF+ LL-"),
+    ("No new opacity.", "NF+ LO-"),
+    ("No residual pneumothorax.", "NF+ PT-"),
+    ("No large effusion.", "NF+ PE-"),
+    ("No findings suggestive of pneumonia.", "NF+ PN-"),
+    ("No finding consistent with edema.", "NF+ ED-"),
+    ("No pleural effusion and no pneumothorax.", "NF+ PE- PT-"),
+    ("No pleural effusion and pneumothorax is seen.", "NF+ PE- PT-"),
+    ("No pneumothorax, nodule, mass, consolidation, edema or fracture is identified.", "NF+ PT- LL- CO- ED- FR-"),
+    ("Cardiomegaly without overt edema.", "CM+ ED-"),
+    ("W/o effusion.", "NF+ PE-"),
+    ("Lungs are clear without effusion.", "NF+ PE-"),
+    ("No cardiomegaly.", "NF+ CM-"),
+    ("No mediastinal widening.", "NF+ EC-"),
+    ("No acute displaced rib fracture.", "NF+ FR-"),
+    ("Interval removal of the chest tube.", "NF+ SD-"),
+    ("The PICC has been removed.", "NF+ SD-"),
+    ("No atelectasis or pleural thickening.", "NF+ AT- PO-"),
+    ("No lines or tubes.", "NF+ SD-"),
+)
+
+NOT_DENIED = (
+    ("No change in the left pleural effusion.", "PE+"),
+    ("No significant interval change in bibasilar atelectasis.", "AT+"),
+    ("No increase in the pneumothorax.", "PT+"),
+    ("Left effusion without significant change.", "PE+"),
+    ("No improvement in pulmonary edema.", "ED+"),
+    ("Consolidation is not significantly changed.", "CO+"),
+    ("The effusion has not resolved.", "PE+"),
+    ("Nearly completely resolved pneumothorax.", "PT+"),
+    ("Partial clearing of the right infiltrate.", "LO+"),
+    ("The opacity has almost completely resolved.", "LO+"),
+    ("Resolving pneumonia.", "PN+"),
+    ("Improved edema.", "ED+"),
+    ("Not only effusion but also atelectasis.", "PE+ AT+"),
+    ("Left base not well seen due to effusion.", "PE+"),
+    ("Not without effusion.", "PE+"),
+)
+
+SCOPE = (
+    ("No pneumothorax, but small left effusion.", "PT- PE+"),
+    ("No effusion; stable cardiomegaly.", "PE- CM+"),
+    ("No pneumothorax, mild cardiomegaly.", "PT- CM+"),
+    ("No pneumothorax and small right effusion.", "PT- PE+"),
+    ("No effusion, heart is enlarged.", "PE- CM+"),
+    ("No pneumothorax with small effusion.", "PT- PE+"),
+    ("No pneumothorax after chest tube placement.", "PT- SD+ NF+"),
+    ("No pneumothorax although there is a large effusion.", "PT- PE+"),
+    ("Chest tube in place without pneumothorax.", "SD+ NF+ PT-"),
+    ("Atelectasis is present, no effusion.", "AT+ PE-"),
+    ("Atelectasis is seen and effusion is not seen.", "AT+ PE-"),
+    ("Left effusion has resolved with residual atelectasis.", "PE- AT+"),
+    ("Effusion has resolved, atelectasis persists.", "PE- AT+"),
+    ("No effusion. Mild edema.", "PE- ED+"),
+    ("No effusion.Mild edema.", "PE- ED+"),
+    ("No effusion\n\nMild edema", "PE- ED+"),
+    ("1. No effusion 2. Opacity measuring 1.5 cm.", "PE- LO+"),
+    ("No pneumothorax or large pleural effusion, however bibasilar opacities are present.", "PT- PE- LO+"),
+    ("No consolidation except for subsegmental atelectasis.", "CO- AT+"),
+    ("No pneumothorax, and the catheter tip is in the SVC.", "PT- SD+ NF+"),
+    ("No effusion, possible right pneumothorax.", "PE- PT?"),
+    ("Mild edema (no effusion).", "ED+ PE-"),
+)
+
+DOUBTED = (
+    ("Opacity may represent pneumonia.", "LO+ PN?"),
+    ("Opacity may be compatible with pneumonia.", "LO+ PN?"),
+    ("Patchy opacity, which could reflect atelectasis or consolidation.", "LO+ AT? CO?"),
+    ("Possible small effusion.", "PE?"),
+    ("Probable atelectasis.", "AT?"),
+    ("Likely atelectasis.", "AT?"),
+    ("Questionable nodule in the left base.", "LL?"),
+    ("Question small right effusion.", "PE?"),
+    ("? pneumonia.", "PN?"),
+    ("Right pneumothorax?", "PT?"),
+    ("Findings suggestive of edema.", "ED?"),
+    ("Opacity suspicious for pneumonia.", "LO+ PN?"),
+    ("Density concerning for mass.", "LL?"),
+    ("Cannot exclude pneumonia.", "PN?"),
+    ("Pneumonia cannot be excluded.", "PN?"),
+    ("A small effusion cannot be entirely excluded.", "PE?"),
+    ("Small pneumothorax is not excluded.", "PT?"),
+    ("Pneumonia is not ruled out.", "PN?"),
+    ("Difficult to exclude an effusion.", "PE?"),
+    ("Rule out pneumonia.", "PN?"),
+    ("Atelectasis versus scarring.", "AT? LO?"),
+    ("Scarring or atelectasis in the lingula.", "AT? LO?"),
+    ("Atelectasis and/or infiltrate.", "AT? LO?"),
+    ("Atelectasis/infiltrate.", "AT? LO?"),
+    ("Pneumonia is possible.", "PN?"),
+    ("Effusion is suspected.", "PE?"),
+    ("Underlying pneumonia is a consideration.", "PN?"),
+    ("Differential diagnosis includes pneumonia and edema.", "PN? ED?"),
+    ("Favored to represent atelectasis rather than pneumonia.", "AT? PN?"),
+    ("Less likely pneumonia.", "PN?"),
+    ("Raises the possibility of pneumothorax.", "PT?"),
+    ("Possible effusion, no pneumothorax.", "PE? PT-"),
+    ("May represent atelectasis without consolidation.", "AT? CO-"),
+    ("Borderline cardiomegaly.", "CM?"),
+    ("Consistent with atelectasis.", "AT+"),
+    ("Compatible with pulmonary edema.", "ED+"),
+    ("Small effusion, pneumonia cannot be excluded.", "PE+ PN?"),
+)
+
+ANATOMY = (
+    ("Heart size normal.", "NF+ CM-"),
+    ("Heart size is within normal limits.", "NF+ CM-"),
+    ("Normal heart size.", "NF+ CM-"),
+    ("The heart is not enlarged.", "NF+ CM-"),
+    ("Heart: normal.", "NF+ CM-"),
+    ("Cardiac silhouette is unremarkable.", "NF+ CM-"),
+    ("Heart size is at the upper limits of normal.", "NF+ CM-"),
+    ("Heart size is top normal.", "NF+ CM-"),
+    ("The heart is enlarged.", "CM+"),
+    ("The heart is mildly enlarged.", "CM+"),
+    ("Enlarged cardiac silhouette.", "CM+"),
+    ("Stable prominent heart.", "CM+"),
+    ("Heart size is borderline.", "CM?"),
+    ("The heart is borderline enlarged.", "CM?"),
+    ("The heart may be enlarged.", "CM?"),
+    ("Heart size is stable.", "NF+"),
+    ("The mediastinum is unremarkable.", "NF+ EC-"),
+    ("Mediastinal contours are normal.", "NF+ EC-"),
+    ("The mediastinum is widened.", "EC+"),
+    ("Heart and mediastinum normal.", "NF+ CM- EC-"),
+    ("Heart size and mediastinal contours are within normal limits.", "NF+ CM- EC-"),
+    ("Normal heart size and mediastinal contours.", "NF+ CM- EC-"),
+    ("The heart is enlarged, mediastinal contours are normal.", "CM+ EC-"),
+    ("Normal heart size and prominent aorta.", "CM-"),
+    ("Heart size normal and lungs are clear.", "NF+ CM-"),
+    ("The lungs are clear.", "NF+"),
+    ("Heart size normal, no edema.", "NF+ CM- ED-"),
+    ("No enlargement of the cardiac silhouette.", "NF+ CM-"),
+    ("The cardiomediastinal silhouette is stable, with mild cardiomegaly.", "CM+"),
+    ("The cardiac, mediastinal and hilar contours are normal.", "NF+ CM- EC-"),
+    ("Heart size is upper normal to mildly enlarged.", "CM?"),
+)
+
+ELSEWHERE = (
+    ("History of pneumonia.", "NF+"),
+    ("Scarring from prior pneumonia.", "LO+"),
+    ("Prior granulomatous infection.", ""),
+    ("Evaluate for pneumothorax.", "NF+"),
+    ("Correlate clinically for infection.", "NF+"),
+    ("INDICATION: Rule out pneumonia. FINDINGS: No effusion.", "NF+ PE-"),
+    (" HISTORY: Effusion and fever.\n \n FINDINGS: Mild edema.", "ED+"),
+    ("COMPARISON: none. The heart is enlarged.", "CM+"),
+    ("Compared with the prior exam the effusion is unchanged.", "PE+"),
+    ("Since the previous study a pneumothorax has developed.", "PT+"),
+    ("Effusion cannot be assessed.", "NF+"),
+    ("Pericardial effusion.", "NF+"),
+    ("No mass effect.", "NF+"),
+    ("Collapse of the vertebral body.", "NF+"),
+    ("Soft tissue edema of the neck.", "NF+"),
+    ("Behind the heart the lung is clear.", "NF+"),
+)
+
+WRITING = (
+    ("There are no XXXX of a pleural effusion.", "NF+ PE-"),
+    ("XXXX scarring at the left base.", "LO+"),
+    ("The ___ effusion is unchanged from ___.", "PE+"),
+    ("No XXXX focal infiltrate.", "NF+ LO-"),
+    ("NO PLEURAL EFFUSION OR PNEUMOTHORAX.", "NF+ PE- PT-"),
+    ("no pnuemothorax, no effussion", "NF+ PT- PE-"),
+    ("Mild cardiomegally.", "CM+"),
+    ("Left basilar atlectasis.", "AT+"),
+    ("Air-space disease.", "LO+"),
+    ("Low lung volumes.", ""),
+    ("Degenerative changes of the spine.", ""),
+    ("Tortuous aorta.", ""),
+    ("Emphysema without acute disease.", ""),
+    ("No acute cardiopulmonary abnormality.", "NF+"),
+    ("Normal chest.", "NF+"),
+    ("No effusion. Left effusion is present.", "PE+"),
+    ("Possible effusion. No effusion.", "PE?"),
+    ("Possible effusion. There is an effusion.", "PE+"),
+    ("", ""),
+    (" ... ", ""),
+)
+
+GROUPS = {
+    "plain": PLAIN,
+    "denied": DENIED,
+    "not denied": NOT_DENIED,
+    "scope": SCOPE,
+    "doubted": DOUBTED,
+    "anatomy": ANATOMY,
+    "elsewhere": ELSEWHERE,
+    "writing": WRITING,
+}
+SENTENCES = tuple(each for group in GROUPS.values() for each in group)
+
+
+def expected(labels: str) -> dict[str, int]:
+    """ "PE+ AT?" as {"Pleural Effusion": 1, "Atelectasis": -1}."""
+    return {SHORT[label[:2]]: {"+": 1, "-": 0, "?": -1}[label[2:]] for label in labels.split()}
+
+
+@pytest.mark.parametrize(("text", "labels"), SENTENCES, ids=[repr(text)[:60] for text, _ in SENTENCES])
+def test_sentence_has_the_labels_a_reader_gives_it(text: str, labels: str) -> None:
+    assert label_report(text) == expected(labels)
+
+
+def test_table_is_large_and_has_every_finding_in_every_state() -> None:
+    assert len(SENTENCES) >= 200
+    assert tuple(SHORT.values()) == FINDINGS
+    seen = {label for _, labels in SENTENCES for label in labels.split()}
+    assert {label for label in seen if label[2:] == "+"} == {f"{name}+" for name in SHORT}
+    assert {label for label in seen if label[2:] == "-"} == {f"{name}-" for name in SHORT if name != "NF"}

@@ -133,9 +133,9 @@ def _read_lists(root: Path) -> dict[str, bool]:
             images = path.read_text("utf-8-sig").split()
         except (OSError, UnicodeDecodeError) as error:
             raise PlaceError(f"{path}: not readable as a list of image names ({error}); fetch it again") from None
-        for image in images:
+        for number, image in enumerate(images, start=1):
             if is_test.setdefault(image[:8], value) != value:
-                raise PlaceError(f"{path}: the patient of {image} is in {other} too; fetch both lists again")
+                raise PlaceError(f"{path}: the patient of name {number} is in {other} too; fetch both lists again")
     return is_test
 
 
@@ -158,8 +158,8 @@ def _read_rows(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, list
             header = [name.strip() for name in next(rows, [])]
             if tuple(header[:width]) != columns or any(header[width:]):
                 raise PlaceError(
-                    f"{path}: the header begins with {', '.join(header[:3]) or 'nothing'}, not as published "
-                    f"({', '.join(columns[:3])}, ...); use the table as it was published"
+                    f"{path}: its first line is not the published header ({', '.join(columns[:3])}, ...); use the "
+                    "table as it was published"
                 )
             for fields in rows:
                 if not fields:

@@ -118,14 +118,19 @@ class OneSplitPerPatient:
         return len(self._conflicts)
 
     def check(self, pseudonyms: Pseudonyms) -> None:
-        """Raises PlaceError naming at most five patients that are in two splits."""
+        """Raises PlaceError if a patient is in two splits; its cause, which --debug shows, names at most five of them.
+
+        Pseudonyms name no one and stand in the message itself.
+        """
         if self._conflicts:
-            shown = [pseudonyms.of("patient", patient) for patient in list(self._conflicts)[:5]]
-            more = f" and {len(self._conflicts) - 5} more" if len(self._conflicts) > 5 else ""
+            count = len(self._conflicts)
+            shown = ", ".join(pseudonyms.of("patient", patient) for patient in list(self._conflicts)[:5])
+            shown += f" and {count - 5} more" if count > 5 else ""
+            who = f": {shown}" if pseudonyms.is_active else " (`place --debug ...` names them)"
             raise PlaceError(
-                f"{len(self._conflicts)} patient(s) are in two splits: {', '.join(shown)}{more};"
+                f"{count} patient(s) are in two splits{who};"
                 " correct the split table of the release: one patient belongs to one split"
-            )
+            ) from LookupError(shown)
 
 
 def _short(text: str) -> str:

@@ -249,8 +249,10 @@ def test_a_patient_in_two_splits_is_an_error_before_any_work(tmp_path: Path) -> 
         write_png(tmp_path / "images" / "CXR1_IM-0001" / f"{number}.png", number)
     entries = {split: [entry | {"id": "CXR1_IM-0001", "split": split}] for split in ("train", "val")}
     (tmp_path / "annotation.json").write_text(json.dumps(entries | {"test": []}), "utf-8")
-    with pytest.raises(PlaceError, match=r"1 patient\(s\) are in two splits: CXR1;"):
+    with pytest.raises(PlaceError, match=r"1 patient\(s\) are in two splits \(") as refusal:
         run(openi_preset("preprocess.views=[FRONTAL]"), tmp_path, tmp_path / "s")
+    assert "CXR1" not in str(refusal.value), "an id may name a patient"
+    assert str(refusal.value.__cause__) == "CXR1"
     assert not (tmp_path / "s").exists()
     (tmp_path / "key").write_bytes(os.urandom(32))
     with pytest.raises(PlaceError, match=r"two splits: [0-9a-f]{16};"):

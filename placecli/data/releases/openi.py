@@ -128,7 +128,7 @@ def _r2gen_studies(root: Path, labels: Mapping[str, Mapping[str, float]]) -> Ite
         uid = IU_NAME.fullmatch(name)
         if uid is None:
             raise PlaceError(
-                f"{path}: {name!r} is not an id of Open-i (CXR2384_IM-0942); for MIMIC-CXR use --preset mimic-r2gen"
+                f"{path}: an id is not one of Open-i (CXR2384_IM-0942); for MIMIC-CXR use --preset mimic-r2gen"
             )
         parts = [item.split("/") for item in entry.image_paths]
         if any(len(part) != 2 or part[0] != name or not _NAME.fullmatch(part[1]) or part[1] == ".." for part in parts):

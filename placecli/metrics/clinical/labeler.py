@@ -86,7 +86,7 @@ def label_report(text: str) -> dict[str, int]:
 
 def label_reports(texts: Iterable[str]) -> NDArray[np.float64]:
     """`label_report` of each text: float64 [n, 14] in the order of `FINDINGS`, nan where a finding is not mentioned."""
-    rows = [[label_report(text).get(name, np.nan) for name in FINDINGS] for text in texts]
+    rows = [[labels.get(name, np.nan) for name in FINDINGS] for labels in map(label_report, texts)]
     return np.array(rows, dtype=np.float64).reshape(-1, len(FINDINGS))
 
 

@@ -25,7 +25,7 @@ _ASIDE: Final = re.compile(
 _HEADING: Final = re.compile(rf"\b(?:{_HEADING_OF_ANSWER})[ \t]*:", re.IGNORECASE)
 _ABBREVIATION: Final = re.compile(r"\b(dr|mr|mrs|ms|vs|e\.g|i\.e|approx|st|cf|etc)\.", re.IGNORECASE)
 _BOUNDARY: Final = re.compile(
-    r"\.{2,}|(?<=[A-Za-z_\])%])\.(?=\s*[A-Za-z_(\[0-9]|\s*$)|\.(?=\s|$)|[!\n\u2022]|(?<=\?)(?=\s+[A-Z]|\s*$)"
+    r"\.{2,}|(?<=[A-Za-z_\])%])\.(?=\s*[A-Za-z_(\[0-9]|\s*$)|\.(?=\s|$)|[!\n\u2022]|(?<=\w\?)(?=\s+[A-Z]|\s*$)"
 )
 _TOKEN: Final = re.compile(r"[^\W_]+(?:\.\d+)?|[,;:?]")
 _LONGEST: Final = 120

@@ -156,7 +156,7 @@ def test_r2gen_annotations_that_do_not_fit(tmp_path: Path) -> None:
     assert [(r.source, r.code) for r in rejects] == [("annotation.json:CXR1_1_IM-0001", "row_invalid")]
     annotation["val"][0]["id"] = "02aa804e-bde0afdd-112c0b34-7bc16630-4e384014"
     path.write_text(json.dumps(annotation), "utf-8")
-    with pytest.raises(PlaceError, match="for MIMIC-CXR use --preset mimic"):
+    with pytest.raises(PlaceError, match="for MIMIC-CXR use --preset mimic") as refused:
         read(tmp_path)
     assert "02aa804e" not in str(refused.value)
     for text in ("{", "[]", '{"train": []}', "[" * 100_000):

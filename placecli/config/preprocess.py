@@ -24,6 +24,11 @@ class PreprocessConfig(Section):
         "covidx",
         "iu-xray",
         "mimic-r2gen",
+        "rsna",
+        "siim",
+        "object-cxr",
+        "ms-cxr",
+        "lung-masks",
     ] = "folder"
     size: Annotated[int, Field(ge=32, le=2048)] = 256
     """S: images are stored as uint8 [S, S], longest side S, zero-padded."""
@@ -37,12 +42,13 @@ class PreprocessConfig(Section):
     """header: VOI LUT or window of the file, else its minimum and maximum."""
     reports: Path | None = None
     """folder only: CSV or JSONL of reports, joined by file, study or accession."""
-    splits: Literal["clean", "compat"] = "clean"
+    splits: Literal["clean", "compat", "compat-detection"] = "clean"
     """clean: official test sets, the rest by patient. compat: the field's published split, to the letter, where there
-    is one (docs/data.md says for which releases)."""
+    is one (docs/data.md says for which releases). compat-detection: the same, and for rsna, which has two published
+    splits, the one for detection and segmentation."""
     labels: Path | None = None
     """openi: CSV of report-level gold labels, joined by its `filename` column (CXR<uid>). covidx: the training list to
-    use where the folder holds several versions."""
+    use where the folder holds several versions. ms-cxr: its table, where it is not under the root."""
     sections: tuple[str, ...] = ("impression", "findings")
     """Sections that the model reads, in this order."""
     splitter: Literal["clinical", "compat"] = "clinical"

@@ -48,6 +48,21 @@ _PATTERNS: Final[Mapping[str, tuple[str, ...]]] = {
     "covidx": ("train*.txt", "test*.txt", "val.txt", "train/*", "test/*", "val/*"),
     "iu-xray": ("annotation.json", "images/CXR*"),
     "mimic-r2gen": ("annotation.json", "images/p1?", "files/p1?", "p1?"),
+    "rsna": (
+        "stage_2_train_labels.csv*",
+        "stage_2_detailed_class_info.csv*",
+        "pneumonia-challenge-dataset-mappings_2018.json",
+        "stage_2_train_images/*.dcm",
+    ),
+    "siim": ("train-rle.csv*", "dicom-images-train/*/*/*.dcm"),
+    "object-cxr": ("train.csv*", "dev.csv*", "test.csv*", "train/*", "dev/*", "test/*"),
+    "ms-cxr": ("MS_CXR_Local_Alignment_v1.?.0.csv*", "files/p1?"),
+    "lung-masks": (
+        "**/CXR_png/*.png",
+        "**/mask*/*.png",
+        "**/ManualMask/leftMask/*.png",
+        "**/ManualMask/rightMask/*.png",
+    ),
     "folder": ("**/*",),
     "demo": ("*",),
 }

@@ -53,3 +53,32 @@ def read_studies(config: PreprocessConfig, root: Path) -> Iterator[Study | Rejec
             from placecli.data.releases import demo
 
             return demo.studies(root, config)
+        case _:
+            return _read_marked(config, root)
+
+
+def _read_marked(config: PreprocessConfig, root: Path) -> Iterator[Study | Reject]:
+    """`read_studies` of the releases that mark where in an image something is and have no reports."""
+    match config.release:
+        case "rsna":
+            from placecli.data.releases import rsna
+
+            return rsna.studies(root, config)
+        case "siim":
+            from placecli.data.releases import siim
+
+            return siim.studies(root, config)
+        case "object-cxr":
+            from placecli.data.releases import object_cxr
+
+            return object_cxr.studies(root, config)
+        case "ms-cxr":
+            from placecli.data.releases import ms_cxr
+
+            return ms_cxr.studies(root, config)
+        case "lung-masks":
+            from placecli.data.releases import lung_masks
+
+            return lung_masks.studies(root, config)
+        case _:
+            raise PlaceError(f"preprocess.release: there is no reader of {config.release}; correct the preset")

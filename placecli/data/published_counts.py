@@ -6,14 +6,14 @@ published tables, "recalled" without a source at hand.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
 from placecli.config import PreprocessConfig
 from placecli.data.decode import PlannedImage
-from placecli.records import PlaceError, Reject, RunMask
+from placecli.records import SPLITS, PlaceError, Reject, RunMask
 
 Basis = Literal["published", "measured", "recalled"]
 
@@ -122,6 +122,10 @@ def _studies(split: str = "") -> Callable[[Found], int]:
     return count
 
 
+def _rows(found: Found) -> int:
+    return len(found.images)
+
+
 def _boxes(found: Found) -> int:
     return sum(len(image.boxes) for image in found.images)
 
@@ -146,17 +150,15 @@ def _listed(start: str) -> Callable[[Found], int]:
 
 
 _CLEAN: Final = ("clean",)
-_COMPAT: Final = ("compat",)
+_COMPAT: Final = ("compat", "compat-detection")
 
 
-def _parts(
-    basis: Basis, protocols: tuple[str, ...], train: int, validate: int, test: int
-) -> tuple[PublishedCount, ...]:
-    """Images of each part of a published split."""
-    numbers = {"train": train, "validate": validate, "test": test}
-    return tuple(
-        PublishedCount(f"{part} images", n, basis, _images(split=part), protocols) for part, n in numbers.items()
-    )
+def _parts(protocol: str, numbers: tuple[int, ...], positive: tuple[int, ...]) -> Iterator[PublishedCount]:
+    """Images, and positive images, in train, validate and test of one of RSNA's published splits."""
+    for part, number, with_finding in zip(SPLITS, numbers, positive, strict=True):
+        yield PublishedCount(f"{part} images", number, "measured", _images(split=part), (protocol,))
+        found = _images(split=part, label="Pneumonia")
+        yield PublishedCount(f"positive {part} images", with_finding, "measured", found, (protocol,))
 
 
 COUNTS: Final[Mapping[str, tuple[PublishedCount, ...]]] = {
@@ -195,8 +197,8 @@ COUNTS: Final[Mapping[str, tuple[PublishedCount, ...]]] = {
         PublishedCount(
             "No Lung Opacity / Not Normal", 11_821, "published", _images(label="No Lung Opacity / Not Normal")
         ),
-        *_parts("measured", _COMPAT, 18_678, 4_003, 4_003),
-        *_parts("measured", ("compat-detection",), 16_010, 5_337, 5_337),
+        *_parts("compat", (18_678, 4_003, 4_003), (4_162, 928, 922)),
+        *_parts("compat-detection", (16_010, 5_337, 5_337), (3_579, 1_182, 1_251)),
     ),
     "siim": (
         PublishedCount("images", 12_047, "published", _images(), _CLEAN),
@@ -206,7 +208,10 @@ COUNTS: Final[Mapping[str, tuple[PublishedCount, ...]]] = {
         PublishedCount("images of train", 8_000, "published", _images("train/")),
         PublishedCount("images of dev", 1_000, "published", _images("dev/")),
     ),
-    "ms-cxr": (PublishedCount("patients", 851, "published", _patients()),),
+    "ms-cxr": (
+        PublishedCount("pairs of image and sentence", 1_162, "published", _rows),
+        PublishedCount("patients", 851, "published", _patients()),
+    ),
 }
 
 COVIDX_COUNTS: Final[Mapping[str, tuple[PublishedCount, ...]]] = {

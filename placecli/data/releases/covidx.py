@@ -63,7 +63,7 @@ def studies(root: Path, config: PreprocessConfig) -> Iterator[Study | Reject]:
     lists = {"test": _read_list(version.test, rejects), "train": _read_list(version.train, rejects)}
     if version.validate is not None:
         lists["validate"] = _read_list(version.validate, rejects)
-    if config.splits == "compat" and rejects:
+    if config.splits != "clean" and rejects:
         raise PlaceError(
             f"{root / rejects[0].source}: this line is not one of the release, and the published split counts lines; use "
             "the list as it was published, or preprocess.splits=clean"
@@ -73,7 +73,7 @@ def studies(root: Path, config: PreprocessConfig) -> Iterator[Study | Reject]:
     taken: dict[str, str] = {}
     for part in ("test", "validate", "train"):
         lines = lists.get(part, [])
-        splits = _compat_splits(len(lines)) if config.splits == "compat" and len(lists) == 2 else []
+        splits = _compat_splits(len(lines)) if config.splits != "clean" and len(lists) == 2 else []
         for number, line in enumerate(lines):
             source = f"{folders[part]}/{line.name}"
             if config.splits == "clean" and taken.setdefault(line.patient, part) != part:

@@ -33,6 +33,57 @@ class Interval:
     num_undefined: int
 
 
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A metric with its percentile interval: `n` cases of `num_patients` patients, and what the bootstrap drew."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+    num_patients: int
+    num_replicates: int
+    num_undefined: int
+
+
+def estimate(
+    statistic: Statistic, patients: ArrayLike, *, replicates: int = 1000, seed: int = 0, confidence: float = 0.95
+) -> Estimate:
+    """The statistic of all cases with its interval under resampling of patients [n]; see `bootstrap`.
+
+    Every metric of this package that takes `weights` makes a statistic: `lambda w: auroc(labels, scores, w)`; a mean
+    of values per case is `lambda w: weighted_mean(values, w)`.
+    """
+    names = np.asarray(patients)
+    interval = bootstrap(statistic, names, replicates=replicates, seed=seed, confidence=confidence)
+    value = float(np.asarray(statistic(np.ones((1, len(names)))))[0])
+    return Estimate(
+        value,
+        interval.low,
+        interval.high,
+        len(names),
+        len(np.unique(names)),
+        interval.num_replicates,
+        interval.num_undefined,
+    )
+
+
+def estimate_difference(
+    first: Statistic,
+    second: Statistic,
+    patients: ArrayLike,
+    *,
+    replicates: int = 1000,
+    seed: int = 0,
+    confidence: float = 0.95,
+) -> Estimate:
+    """first - second of two systems on the same cases, with the interval of the difference on the same resamples.
+
+    Two systems can differ for certain although their own intervals overlap: hard patients are hard for both.
+    """
+    return estimate(lambda w: first(w) - second(w), patients, replicates=replicates, seed=seed, confidence=confidence)
+
+
 def bootstrap(
     statistic: Statistic, patients: ArrayLike, *, replicates: int, seed: int, confidence: float = 0.95
 ) -> Interval:

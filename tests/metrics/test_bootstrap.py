@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from placecli.metrics import bootstrap as module
-from placecli.metrics.bootstrap import bootstrap, paired_difference
+from placecli.metrics.bootstrap import bootstrap, estimate, estimate_difference, paired_difference
 from placecli.metrics.classification import auroc
 from placecli.metrics.retrieval import weighted_mean
 
@@ -69,3 +69,23 @@ def test_values_equal_a_plain_loop_over_the_same_draws() -> None:
     means = [np.mean(np.concatenate([values[patients == p] for p in row])) for row in drawn]
     found = bootstrap(mean_of(values), patients, replicates=50, seed=9)
     assert (found.low, found.high) == pytest.approx(tuple(np.percentile(means, [2.5, 97.5])))
+
+
+def test_an_estimate_has_value_interval_and_counts() -> None:
+    values, patients = np.random.default_rng(4).random(30), np.arange(30) // 3
+    found = estimate(mean_of(values), patients, replicates=200, seed=3)
+    interval = bootstrap(mean_of(values), patients, replicates=200, seed=3)
+    assert found.value == pytest.approx(values.mean())
+    assert (found.low, found.high) == (interval.low, interval.high)
+    assert (found.n, found.num_patients, found.num_replicates, found.num_undefined) == (30, 10, 200, 0)
+
+
+def test_a_difference_is_clear_where_both_intervals_overlap() -> None:
+    hard = np.random.default_rng(5).normal(scale=10, size=60)
+    better = hard + np.random.default_rng(6).normal(loc=1.0, scale=0.5, size=60)
+    first, second = (estimate(mean_of(v), np.arange(60), replicates=300) for v in (better, hard))
+    found = estimate_difference(mean_of(better), mean_of(hard), np.arange(60), replicates=300)
+    assert first.low < second.high
+    assert found.low > 0
+    assert found.value == pytest.approx(first.value - second.value)
+    assert estimate_difference(mean_of(hard), mean_of(better), np.arange(60), replicates=300).high < 0

@@ -16,6 +16,9 @@ _PATTERNS: Final[Mapping[str, tuple[str, ...]]] = {
         "mimic-cxr-*-metadata.csv*",
         "mimic-cxr-*-split.csv*",
         "mimic-cxr-*-chexpert.csv*",
+        "mimic-cxr-2.1.0-test-set-labeled.csv*",
+        "mimic-cxr-reports/files/p1?",
+        "mimic_cxr_sectioned.csv*",
     ),
     "openi": (
         "indiana_reports.csv",

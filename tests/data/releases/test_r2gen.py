@@ -235,3 +235,6 @@ def test_real_iu_studies(real_data: Callable[[str], Path], tmp_path: Path) -> No
     reports = {entry["id"]: entry["report"] for entries in annotation.values() for entry in entries}
     studies, _ = read(root, IU)
     assert all(study.sections["findings"] == reports[study.images[0].path.parent.name] for study in studies)
+    preset = load_preset("iu-xray", ["preprocess.size=32"])
+    counts = preprocess(preset, root, tmp_path / "store", workers=1).counts
+    assert (counts["images"], counts["studies"], counts["reports"]["empty"]) == (80, 40, 0)

@@ -23,11 +23,13 @@ SIDES: Final = ("leftMask", "rightMask")
 """Below `ManualMask` beside Montgomery's images: a mask for each lung, called as the image is."""
 
 TUBERCULOSIS: Final = "Tuberculosis"
+LUNGS: Final = "Lungs"
+"""Label of every image with a mask: it shows the lungs, and without this a mask would pass for that of the one finding."""
 _NAME: Final = re.compile(r"((?:MCU|CHN)CXR_[0-9]{4})_([01])")
 
 
 def studies(root: Path, config: PreprocessConfig) -> Iterator[Study | Reject]:
-    """A study an image, sorted by name. Label: Tuberculosis, the last digit of the name; mask: both lungs.
+    """A study an image, sorted by name. Labels: Tuberculosis, the last digit of the name, and Lungs; mask: both lungs.
 
     An image without a mask is kept without one; of one lung's mask alone the image is refused. No split is published,
     so a hash of the patient decides. Rejects: `name_unknown`, `image_repeated`, `mask_incomplete`, `mask_unused`.
@@ -54,7 +56,8 @@ def studies(root: Path, config: PreprocessConfig) -> Iterator[Study | Reject]:
             yield Reject(source, masks.code, masks.message)
             continue
         image = ImageFile(path.stem, path, "FRONTAL", mask=FileMask(masks) if masks else None)
-        yield Study(name[1], name[1], (image,), labels={TUBERCULOSIS: float(name[2])})
+        labels = {TUBERCULOSIS: float(name[2])} | ({LUNGS: 1.0} if masks else {})
+        yield Study(name[1], name[1], (image,), labels=labels)
     for stem in sorted(united):
         if stem.removesuffix("_mask") not in seen:
             yield Reject(united[stem].relative_to(root).as_posix(), "mask_unused", "No image has this mask's name.")

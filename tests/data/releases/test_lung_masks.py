@@ -11,6 +11,7 @@ from marked_releases import make_store, read, rectangle, write_mask
 from small_pictures import write_picture
 
 from placecli.records import FileMask, PlaceError
+from placecli.tasks.grounding import cases_of
 
 NAMES = ("MCUCXR_0001_0", "MCUCXR_0017_1", "CHNCXR_0033_0", "CHNCXR_0400_1", "CHNCXR_0401_1")
 LUNGS = ((4, 8, 16, 32), (24, 8, 36, 32))
@@ -41,6 +42,7 @@ def test_kaggle_layout(tmp_path: Path, below: str) -> None:
         name: float(name[-1]) for name in NAMES
     }
     assert studies["CHNCXR_0401_1"].images[0].mask is None
+    assert {name for name, study in studies.items() if study.labels.get("Lungs") == 1.0} == set(NAMES[:-1])
     assert studies["CHNCXR_0033_0"].images[0].mask == FileMask((tmp_path / below / "masks" / "CHNCXR_0033_0_mask.png",))
     assert {study.patient_id for study in studies.values()} == {name[:-2] for name in NAMES}
 
@@ -68,6 +70,14 @@ def test_both_sets_of_nlm_in_one_root(tmp_path: Path) -> None:
     assert rejects == []
     assert list(studies) == sorted(NAMES)
     assert all(study.images[0].mask is not None for study in studies.values())
+
+
+def test_a_mask_of_lungs_is_not_taken_for_one_of_tuberculosis(tmp_path: Path) -> None:
+    write_montgomery(tmp_path / "m")
+    store = make_store(tmp_path / "m", tmp_path / "s", "lung-masks", 32)
+    masks = store.masks(store.rows)
+    cases = [cases_of(row, 32, mask, ("Tuberculosis",)) for row, mask in zip(store.rows, masks, strict=True)]
+    assert cases == [[], []]
 
 
 def test_what_does_not_fit_is_told(tmp_path: Path) -> None:

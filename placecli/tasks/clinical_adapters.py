@@ -36,9 +36,10 @@ CHEXBERT_TOKENIZER: Final = "bert-base-uncased"
 
 RADEVAL_OFFLINE: Final = (
     *("bleu", "rouge", "bertscore", "radeval_bertscore", "f1chexbert", "f1radbert_ct", "radgraph", "ratescore"),
-    *("radgraph_radcliq", "radcliq", "srrbert", "temporal", "green"),
+    *("radgraph_radcliq", "radcliq", "srrbert"),
 )
-"""RadEval's metrics that need no server; its others send reports to one."""
+"""RadEval's metrics that run from files of this machine. Of its others crimson, mammo_green and radfact_ct send reports to a
+server, temporal downloads at every start and green runs code that came with its weights."""
 
 _OFFLINE: Final = {
     "HF_HUB_OFFLINE": "1",
@@ -107,7 +108,7 @@ def radeval_scores(predicted: Sequence[str], reference: Sequence[str], metrics: 
     _check_pairs(predicted, reference)
     if unknown := [name for name in metrics if name not in RADEVAL_OFFLINE]:
         raise PlaceError(
-            f"RadEval metric {unknown[0]}: unknown, or it sends reports to a server; choose of {', '.join(RADEVAL_OFFLINE)}"
+            f"RadEval metric {unknown[0]}: unknown, or it needs a server, a download or foreign code; choose of {', '.join(RADEVAL_OFFLINE)}"
         )
     with offline():
         package = _import("radeval", "radeval")

@@ -179,6 +179,7 @@ def test_sentences() -> None:
         "2",
         "effusion",
     ]
+    assert sentences_of("Findings: no effusion Impression: edema") == ["no effusion", "edema"]
     assert sentences_of("TECHNIQUE: two views to exclude edema.\n\nClear.") == ["clear"]
 
 

@@ -81,7 +81,7 @@ SPELLINGS: Final = {
 
 def sentences_of(text: str) -> list[str]:
     """The sentences of what was seen, each simplified (`simplify`); headings and sections of the question left out."""
-    seen = _HEADING.sub("\n", _ASIDE.sub("\n", text.replace("\r", "")))
+    seen = _HEADING.sub("\n\n", _ASIDE.sub("\n\n", text.replace("\r", "")))
     # A line break inside a paragraph is a space, one before a list item or an empty line ends a sentence.
     seen = re.sub(r"\n(?![ \t]*(?:\n|[0-9]{1,2}[.)]|[-*\u2022]))", " ", re.sub(r"\n[ \t]*\n", "\n\n", seen))
     seen = _ABBREVIATION.sub(r"\1", seen)

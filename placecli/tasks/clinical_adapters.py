@@ -108,7 +108,8 @@ def radeval_scores(predicted: Sequence[str], reference: Sequence[str], metrics: 
     _check_pairs(predicted, reference)
     if unknown := [name for name in metrics if name not in RADEVAL_OFFLINE]:
         raise PlaceError(
-            f"RadEval metric {unknown[0]}: unknown, or it needs a server, a download or foreign code; choose of {', '.join(RADEVAL_OFFLINE)}"
+            f"RadEval metric {unknown[0]}: unknown, or it needs a server, a download or foreign code; choose of"
+            f" {', '.join(RADEVAL_OFFLINE)}"
         )
     with offline():
         package = _import("radeval", "radeval")

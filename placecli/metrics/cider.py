@@ -76,8 +76,7 @@ def count(candidates: Sequence[Words], references: Sequence[Sequence[Words]]) ->
     group_of = {gram: groups.setdefault(tuple(cases), len(groups)) for gram, cases in cases_with.items()}
     pairs = [(i, candidates[i], words) for i, own in enumerate(references) for words in own]
     rows = [_row(found, wanted, k + 1, group_of) for _, found, wanted in pairs for k in range(MAX_ORDER)]
-    # The reference code's lengths are numbers of word pairs, one less than of words.
-    difference = np.array([max(len(found) - 1, 0) - max(len(wanted) - 1, 0) for _, found, wanted in pairs])
+    difference = np.array([len(found) - len(wanted) for _, found, wanted in pairs])
     return CiderCounts(
         num_cases=len(candidates),
         members=np.array([i for cases in groups for i in cases], dtype=np.int64),

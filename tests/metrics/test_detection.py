@@ -137,6 +137,31 @@ def test_the_rules_differ_where_the_best_box_is_taken() -> None:
     assert detection.match(found, wanted, [0.5], rule="voc").hit.tolist() == [[True, False]]
 
 
+@pytest.mark.parametrize("only", [0, 1])
+def test_of_equal_overlaps_the_later_box_is_taken_as_pycocotools_does(only: int) -> None:
+    pytest.importorskip("pycocotools", reason="pycocotools is not installed")
+    true = [[0, 0, 10, 10], [6, 0, 16, 10]]
+    # The first detection overlaps both alike; the second overlaps one box only.
+    found = [detection.make_detections([[3, 0, 13, 10], true[only]], [0.9, 0.8])]
+    own = detection.match(found, [detection.make_targets(true)], [0.5])
+    assert own.hit.tolist() == [[True, only == 0]]
+    value = measure_with_pycocotools(found, [detection.make_targets(true)], [0.5]).average_precision
+    assert detection.mean_average_precision(own) == pytest.approx(value)
+
+
+def test_equal_boxes_reach_a_threshold_of_one() -> None:
+    target = detection.make_targets([[0, 0, 3, 7]])
+    assert detection.match([detection.make_detections([[0, 0, 3, 7]], [0.5])], [target], [1.0]).hit.all()
+
+
+def test_a_class_without_a_box_in_a_replicate_is_in_no_mean() -> None:
+    wanted = [detection.make_targets([[0, 0, 9, 9]], [label]) for label in (0, 1)]
+    found = [detection.make_detections([[0, 0, 9, 9]], [0.5], [0]), detection.make_detections([], [])]
+    matches = detection.match(found, wanted)
+    values = detection.mean_average_precision(matches, [[1, 1], [1, 0], [0, 1], [0, 0]])
+    assert values == pytest.approx([0.5, 1.0, 0.0, np.nan], nan_ok=True)
+
+
 def test_closed_forms() -> None:
     target = detection.make_targets([[0, 0, 10, 10]])
     half = detection.make_detections([[0, 0, 10, 6]], [0.9])

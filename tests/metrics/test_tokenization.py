@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import csv
+import importlib.util
 import json
+import shutil
+import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -55,3 +60,26 @@ def test_any_text_gives_lower_case_words_without_spaces(text: str) -> None:
 @settings(max_examples=200, deadline=None)
 def test_no_character_is_too_strange(text: str) -> None:
     assert all(isinstance(word, str) for word in tokenize(text))
+
+
+def test_real_reports_equal_the_java_program(real_data: Callable[[str], Path], tmp_path: Path) -> None:
+    java, package = shutil.which("java"), importlib.util.find_spec("pycocoevalcap")
+    folder = next(iter(package.submodule_search_locations or []), "") if package else ""
+    program = Path(folder) / "tokenizer" / "stanford-corenlp-3.4.1.jar"
+    if java is None or not program.is_file():
+        pytest.skip("Java or pycocoevalcap is not installed")
+    with (real_data("openi_iu_xray") / "indiana_reports.csv").open(newline="", encoding="utf-8") as file:
+        texts = [" ".join(row[name].split()) for row in csv.DictReader(file) for name in ("findings", "impression")]
+    texts = [text for text in texts if text]
+    (tmp_path / "texts").write_text("\n".join(texts) + "\n", "utf-8")
+    command = [java, "-cp", str(program), "edu.stanford.nlp.process.PTBTokenizer", "-preserveLines", "-lowerCase"]
+    answer = subprocess.run([*command, str(tmp_path / "texts")], capture_output=True, encoding="utf-8", check=True)
+    dropped = {"''", "'", "``", "`", ".", "?", "!", ",", ":", "-", "--", "...", ";"}
+    differing = [
+        i
+        for i, (text, line) in enumerate(zip(texts, answer.stdout.split("\n"), strict=False))
+        if tokenize(text) != [word for word in line.split(" ") if word and word not in dropped]
+    ]
+    assert len(texts) > 1000
+    # The places, not the words: a report does not belong in a log.
+    assert differing == []

@@ -5,8 +5,10 @@ Light by design: rich is imported when something is drawn, so that `place --help
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
+import re
 import signal
 import sys
 import time
@@ -53,14 +55,37 @@ def say(message: str) -> None:
     print(f"place: {message}", file=sys.stderr, flush=True)
 
 
+REMEDIES: Final = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "free some space and run the same command again"),
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "check its rights, or name another place"),
+    **dict.fromkeys((errno.ENOTDIR, errno.EISDIR, errno.EEXIST), "something else is there; name another place"),
+    errno.EMFILE: "raise the limit of open files (ulimit -n)",
+}
+"""What helps against an error of the file system, by its number."""
+
+_FOREIGN_ERRNO: Final = re.compile(r"\(os error (\d+)\)")
+"""How libraries written in Rust (safetensors, tokenizers) put the number of such an error into their message."""
+
+
 def describe(error: Exception) -> str:
     """One line for a failure: the message alone where it was written for the user, else with its kind and a hint."""
     text = " ".join(str(error).split())
     if isinstance(error, PlaceError):
         return text
+    unexpected = f"{type(error).__name__}: {text or 'no message'} (unexpected; `place --debug ...` shows where)"
+    return _describe_file_error(error, text) or unexpected
+
+
+def _describe_file_error(error: Exception, text: str) -> str:
+    """`file: reason; remedy` of a failure of the file system, "" for any other."""
     if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    return f"{type(error).__name__}: {text or 'no message'} (unexpected; `place --debug ...` shows where)"
+        number, reason, file = error.errno, error.strerror, error.filename
+    elif found := _FOREIGN_ERRNO.search(text):
+        number, reason, file = int(found[1]), os.strerror(int(found[1])), None
+    else:
+        return ""
+    named = f"{file}: {reason}" if file else reason
+    return f"{named}; {REMEDIES[number]}" if number in REMEDIES else named
 
 
 @contextmanager

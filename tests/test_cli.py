@@ -169,7 +169,22 @@ class Saved(PlaceError):
         (PlaceError("the store is gone; make it again"), 1, "place: the store is gone; make it again\n"),
         (Saved("saved at step 7"), 75, "place: saved at step 7\n"),
         (FileNotFoundError(2, "No such file or directory", "a.npy"), 1, "place: a.npy: No such file or directory\n"),
-        (OSError(28, "No space left on device"), 1, "place: No space left on device\n"),
+        (
+            OSError(28, "No space left on device", "runs/a"),
+            *(1, "place: runs/a: No space left on device; free some space and run the same command again\n"),
+        ),
+        (
+            RuntimeError("Error while serializing: I/O error: No space left on device (os error 28)"),
+            *(1, "place: No space left on device; free some space and run the same command again\n"),
+        ),
+        (
+            PermissionError(13, "Permission denied", "runs"),
+            *(1, "place: runs: Permission denied; check its rights, or name another place\n"),
+        ),
+        (
+            NotADirectoryError(20, "Not a directory", "a.txt"),
+            *(1, "place: a.txt: Not a directory; something else is there; name another place\n"),
+        ),
         (ValueError("two\nlines"), 1, "place: ValueError: two lines (unexpected; `place --debug ...` shows where)\n"),
     ],
 )

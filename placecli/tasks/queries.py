@@ -40,10 +40,21 @@ class QueryImage:
 def gather(paths: Sequence[str], texts: Sequence[str], stdin: Iterable[str]) -> Iterable[Query | Reject]:
     """What a command line asks: its paths, its texts, then stdin where a path is "-" or nothing else asks.
 
-    A list, so that its length is known, unless stdin is read.
+    A list, so that its length is known, unless stdin is read; PlaceError is then raised where in all nothing is asked.
     """
     asked = itertools.chain(image_queries(path for path in paths if path != "-"), text_queries(texts))
-    return itertools.chain(asked, read_lines(stdin)) if "-" in paths or not (paths or texts) else list(asked)
+    if "-" in paths or not (paths or texts):
+        return _need_one(itertools.chain(asked, read_lines(stdin)))
+    return list(asked)
+
+
+def _need_one(queries: Iterable[Query | Reject]) -> Iterator[Query | Reject]:
+    is_empty = True
+    for query in queries:
+        is_empty = False
+        yield query
+    if is_empty:
+        raise PlaceError("nothing was asked: stdin has no line; give a path, --text WORDS, or lines on stdin")
 
 
 def text_queries(texts: Iterable[str]) -> Iterator[Query]:
@@ -157,7 +168,7 @@ def _is_file(path: Path) -> bool:
 
 
 def _missing(path: Path) -> Reject:
-    return Reject(str(path), "missing", "no such file")
+    return Reject(str(path), "missing", "no such file (words are asked with --text)")
 
 
 def _died(path: Path, death: pool.WorkerDeath) -> Reject:

@@ -61,6 +61,10 @@ def test_stdin_is_read_where_nothing_else_asks() -> None:
     names = lambda *asked: [each.name for each in gather(*asked) if isinstance(each, Query)]  # noqa: E731
     assert names(["a.png", "-"], ["words"], ["b.png"]) == ["a.png", "words", "b.png"]
     assert names([], [], ["b.png"]) == ["b.png"]
+    assert names(["a.png", "-"], [], []) == ["a.png"]
+    for paths in ([], ["-"]):
+        with pytest.raises(PlaceError, match="nothing was asked: stdin has no line"):
+            names(paths, [], ["", " "])
     known = gather(["a.png"], ["words"], ["b.png"])
     assert isinstance(known, list)
     assert len(known) == 2
@@ -96,7 +100,7 @@ def test_pictures_come_into_the_frame_of_the_store_and_bad_files_are_refused(tmp
     assert good.content == (12, 0, 36, 48)
     refused = [each for i, each in enumerate(found) if i != 1]
     assert all(isinstance(each, Reject) for each in refused)
-    assert found[2] == Reject(str(paths[2]), "missing", "no such file")
+    assert found[2] == Reject(str(paths[2]), "missing", "no such file (words are asked with --text)")
 
 
 def test_a_dicom_is_decoded_apart_and_a_truncated_one_costs_itself(

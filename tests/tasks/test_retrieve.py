@@ -167,7 +167,8 @@ def test_a_query_that_cannot_be_read_is_reported_by_number_and_the_rest_goes_on(
     assert [(number, reject.code) for number, reject in refused] == [(2, "missing")]
     with caplog.at_level(logging.INFO):
         list(retrieve(own_run, image_queries(paths), gallery=store.path, device="cpu", top_k=1))
-    assert json.loads(caplog.messages[-1]) == {"query": 2, "code": "missing", "message": "no such file"}
+    message = "no such file (words are asked with --text)"
+    assert json.loads(caplog.messages[-1]) == {"query": 2, "code": "missing", "message": message}
     assert "Doe" not in caplog.text
 
 

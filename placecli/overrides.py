@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from placecli.records import PlaceError
 from placecli.terminal import say
@@ -32,6 +32,14 @@ def load_of_run(run: Path, section: str, overrides: Sequence[str]) -> Preset:
     return load(str(saved), section, overrides)
 
 
+def load_of_store(store: Path, section: str, overrides: Sequence[str]) -> Preset:
+    """The preset that a store was made with, with overrides."""
+    from placecli.config import change_preset
+    from placecli.data.store import open_store
+
+    return change_preset(open_store(store).config, [qualify(section, override) for override in overrides])
+
+
 def qualify(section: str, override: str) -> str:
     """`override` with the section put before a key that is, or is closest to, one of the command's own section.
 
@@ -43,16 +51,19 @@ def qualify(section: str, override: str) -> str:
 
     first = override.split("=")[0].split(".")[0].strip()
     sections = set(Preset.model_fields)
-    own = set(type(getattr(Preset(), section)).model_fields) - sections
+    current: Any = Preset()
+    for name in section.split("."):
+        current = getattr(current, name)
+    own = set(type(current).model_fields) - sections
     near = get_close_matches(first, sorted(sections | own), n=1, cutoff=0.5)
     return f"{section}.{override}" if near and near[0] in own else override
 
 
-def assign(key: str, value: Path | int | str | None) -> list[str]:
+def assign(key: str, value: Path | float | str | None) -> list[str]:
     """`key=value` of a flag, none for a flag that was not given; quoted, so that YAML keeps text as text."""
     if value is None:
         return []
-    return [f"{key}={value if isinstance(value, int) else json.dumps(str(value), ensure_ascii=False)}"]
+    return [f"{key}={value if isinstance(value, int | float) else json.dumps(str(value), ensure_ascii=False)}"]
 
 
 def default_folder(kind: str, preset: str) -> Path:

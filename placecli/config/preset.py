@@ -17,6 +17,7 @@ import yaml
 from pydantic import ValidationError
 
 from placecli.config.base import ConfigError, Section
+from placecli.config.finetune import FinetuneConfig
 from placecli.config.preprocess import PreprocessConfig
 from placecli.config.pretrain import PretrainConfig
 from placecli.config.use import DemoConfig, EvaluateConfig, RetrieveConfig
@@ -27,6 +28,7 @@ class Preset(Section):
     description: str = ""
     preprocess: PreprocessConfig = PreprocessConfig()
     pretrain: PretrainConfig = PretrainConfig()
+    finetune: FinetuneConfig = FinetuneConfig()
     retrieve: RetrieveConfig = RetrieveConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     demo: DemoConfig = DemoConfig()
@@ -47,6 +49,14 @@ def load_preset(name_or_path: str | None = None, overrides: Sequence[str] = ()) 
     for override in overrides:
         _apply_override(content, override)
     return parse_preset(content, place)
+
+
+def change_preset(preset: Preset, overrides: Sequence[str]) -> Preset:
+    """`preset` with `section.key=value` overrides applied in order. Raises ConfigError as `load_preset` does."""
+    content = preset.model_dump(mode="json")
+    for override in overrides:
+        _apply_override(content, override)
+    return parse_preset(content, f"preset {preset.name}")
 
 
 def parse_preset(content: Mapping[str, Any], place: str) -> Preset:

@@ -31,6 +31,8 @@ TEXT_ENCODER: Final = "text_encoder.json"
 CARD: Final = "card.md"
 DATA: Final = "data.json"
 """Which store the run was trained on: {"store": absolute path, "digest"}."""
+TASK: Final = "task.json"
+"""In a fine-tuned run alone: what its model needs to know of the data it was tuned on."""
 STATE: Final = "state"
 FAILED_BATCH: Final = "failed_batch.json"
 FORMAT: Final = 1
@@ -128,8 +130,9 @@ def load_weights(model: nn.Module, file: Path) -> None:
 
 
 def newest_run(folder: Path = Path("runs")) -> Path:
-    """The run under `folder` whose model was written last. Raises PlaceError where there is none."""
-    runs = [path.parent for path in Path(folder).glob(f"*/{MODEL}") if (path.parent / CONFIG).is_file()]
+    """The pre-trained run under `folder` whose model was written last. Raises PlaceError where there is none."""
+    found = [path.parent for path in Path(folder).glob(f"*/{MODEL}")]
+    runs = [run for run in found if (run / CONFIG).is_file() and not (run / TASK).exists()]
     if not runs:
         raise PlaceError(f"no run with a model under {folder}; make one with `place pretrain`, or name it with --run")
     return max(runs, key=lambda run: ((run / MODEL).stat().st_mtime_ns, run.name))

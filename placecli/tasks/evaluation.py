@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 from placecli.metrics.bootstrap import Statistic, bootstrap
 from placecli.records import Row
 
-Task = Literal["retrieval", "zero-shot", "grounding"]
+Task = Literal[
+    "retrieval", "zero-shot", "grounding", "classification", "segmentation", "detection", "report-generation"
+]
 Protocol = Literal["clean", "compat"]
 
 

@@ -1,0 +1,113 @@
+"""The section `finetune`: run -> tuned run; one sub-section for each use of an encoder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from placecli.config.base import Count, Fraction, Positive, Section, Weight
+from placecli.config.training import TrainingConfig
+
+
+class TuningConfig(TrainingConfig):
+    """What all uses that train by steps share."""
+
+    tune: Literal["probe", "frozen", "full"] = "full"
+    """frozen: the encoder keeps its weights and stays in evaluation mode, only what is new learns."""
+    image_size: Annotated[int, Field(ge=0, le=1024)] = 0
+    """Side of the images that the encoder reads; 0: as it was pre-trained."""
+    pretrained_learning_rate_scale: Positive = 0.1
+
+
+class ClassificationConfig(TuningConfig):
+    """Findings of an image, by a linear layer on its global feature."""
+
+    tune: Literal["probe", "frozen", "full"] = "probe"
+    """probe: logistic regression on features computed once. frozen: the same layer learnt by steps, on augmented
+    images, as the field's linear protocol does."""
+    kind: Literal["multi-label", "multi-class"] = "multi-label"
+    """One label alone, as multi-label, is the binary case. multi-class: each image has exactly one of the labels."""
+    labels: tuple[str, ...] = ()
+    """Empty: all labels that have both kinds of cases in the train split."""
+    uncertain: Literal["zeros", "ones", "ignore", "mixed"] = "ignore"
+    """How -1 is read. mixed: as present for `uncertain_present`, as absent for the others."""
+    uncertain_present: tuple[str, ...] = ("Atelectasis", "Edema", "Pleural Effusion")
+    unmentioned: Literal["absent", "ignore"] = "absent"
+    penalties: tuple[Positive, ...] = (1e-2, 1e-1, 1.0, 10.0, 100.0)
+    """probe: strengths of the L2 penalty that are tried; the validate split chooses."""
+    weight_decay: Weight = 1e-6
+
+
+class SegmentationConfig(TuningConfig):
+    """The masks of a store, by a decoder on the encoder's maps."""
+
+    tune: Literal["frozen", "full"] = "full"
+    decoder: Literal["unet", "setr"] = "unet"
+    """unet: joins the maps of several depths where the encoder has them. setr: raises the last map step by step."""
+    width: Count = 64
+    """Channels of the decoder at its coarsest map; halved at each step up."""
+    loss: Literal["dice", "focal-dice"] = "dice"
+    """dice: binary cross-entropy + soft Dice. focal-dice: the field's 10 focal - log Dice."""
+    threshold: Fraction = 0.5
+    epochs: Count = 30
+    batch_size: Annotated[int, Field(ge=1)] = 8
+
+
+class DetectionConfig(TuningConfig):
+    """The boxes of a store, by a detector of mmdet on the encoder's maps."""
+
+    tune: Literal["frozen", "full"] = "full"
+    head: Literal["fcos", "yolov3"] = "fcos"
+    labels: tuple[str, ...] = ()
+    """Empty: all labels of boxes in the train split."""
+    width: Count = 96
+    """Channels of the feature pyramid."""
+    score_threshold: Fraction = 0.05
+    max_boxes: Count = 100
+    """Boxes of an image that are kept."""
+    epochs: Count = 30
+    batch_size: Annotated[int, Field(ge=1)] = 8
+
+
+class ReportGenerationConfig(TuningConfig):
+    """The report of a study, by a transformer decoder that looks at the patches of its images."""
+
+    sections: tuple[Literal["findings", "impression"], ...] = ("findings", "impression")
+    views: Annotated[int, Field(ge=1, le=2)] = 1
+    """Images of a study that are read."""
+    cleaning: Literal["clean", "compat"] = "clean"
+    """compat: R2Gen's cleaning of reports, byte for byte, also of the references."""
+    layers: Count = 3
+    width: Count = 256
+    heads: Count = 4
+    dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.1
+    vocabulary: Annotated[int, Field(ge=100)] = 3000
+    min_count: Count = 3
+    """A word that occurs less often in the train split is unknown."""
+    max_tokens: Annotated[int, Field(ge=8, le=1024)] = 100
+    num_beams: Count = 3
+    grounding: Literal["none", "mark", "drop"] = "none"
+    """mark: say which sentences the encoder's own observation score contradicts. drop: leave them out."""
+    grounding_threshold: float = 0.0
+    tune: Literal["frozen", "full"] = "frozen"
+    epochs: Count = 30
+    batch_size: Annotated[int, Field(ge=1)] = 16
+
+
+class FinetuneConfig(Section):
+    """What is tuned, from what and on how much; `task` and the `start` keys are filled in by the command."""
+
+    task: Literal["", "classification", "segmentation", "detection", "report-generation"] = ""
+    start: Literal["run", "imagenet", "random"] = "run"
+    start_run: Path | None = None
+    start_digest: str = ""
+    fraction: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
+    """Share of the train split that is learnt from."""
+    sampling: Literal["patients", "rows"] = "patients"
+    """patients: whole patients are drawn, a small share within each larger one. rows: the field's draw of rows."""
+    classification: ClassificationConfig = ClassificationConfig()
+    segmentation: SegmentationConfig = SegmentationConfig()
+    detection: DetectionConfig = DetectionConfig()
+    report_generation: ReportGenerationConfig = ReportGenerationConfig()

@@ -1,0 +1,18 @@
+"""The uses of an encoder by name."""
+
+from __future__ import annotations
+
+from placecli.records import PlaceError
+from placecli.tasks.use import Use
+
+TASKS = ("classification", "segmentation", "detection", "report-generation")
+
+
+def load_use(task: str) -> Use:
+    """The use that `task` names. Raises PlaceError for another name."""
+    match task:
+        case "classification":
+            from placecli.tasks import classify
+
+            return classify.Classification()
+    raise PlaceError(f'task "{task}": choose one of {", ".join(TASKS)}')

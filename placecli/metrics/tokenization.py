@@ -96,6 +96,14 @@ def tokenize(text: str) -> list[str]:
     return [word for word in _words(text.translate(_PLAIN)) if not _DROPPED.fullmatch(word)]
 
 
+def split_words(text: str) -> list[str]:
+    """The words as the field's report generation code (R2Gen) scores them: split at spaces, each full stop a word.
+
+    For `compat`, on text that its cleaner has lower-cased and spaced; PTBTokenizer plays no part there.
+    """
+    return text.split()
+
+
 def _words(text: str) -> Iterator[str]:
     for entity, character in _ENTITIES.items():
         text = text.replace(entity, character)

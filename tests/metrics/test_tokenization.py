@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from placecli.metrics.tokenization import tokenize
+from placecli.metrics.tokenization import split_words, tokenize
 
 GOLDENS = json.loads((Path(__file__).resolve().parent / "goldens" / "text.json").read_text("utf-8"))
 
@@ -46,6 +46,11 @@ def test_reports_equal_the_java_program() -> None:
 )
 def test_habits(text: str, words: str) -> None:
     assert " ".join(tokenize(text)) == words
+
+
+def test_compat_words_are_split_at_spaces_alone() -> None:
+    assert split_words("the heart is normal . no effusion .") == "the heart is normal . no effusion .".split(" ")
+    assert tokenize("the heart is normal . no effusion .") == ["the", "heart", "is", "normal", "no", "effusion"]
 
 
 @given(st.text(alphabet=st.sampled_from("aZ9é .,;:'\"-/()[]<>&%+_?!\n\t\u2019\u00bd|\\*#@"), max_size=40))

@@ -49,8 +49,8 @@ def test_habits(text: str, words: str) -> None:
 
 
 def test_compat_words_are_split_at_spaces_alone() -> None:
-    assert split_words("the heart is normal . no effusion .") == "the heart is normal . no effusion .".split(" ")
-    assert tokenize("the heart is normal . no effusion .") == ["the", "heart", "is", "normal", "no", "effusion"]
+    assert split_words("heart normal . no effusion .") == ["heart", "normal", ".", "no", "effusion", "."]
+    assert tokenize("heart normal . no effusion .") == ["heart", "normal", "no", "effusion"]
 
 
 @given(st.text(alphabet=st.sampled_from("aZ9é .,;:'\"-/()[]<>&%+_?!\n\t\u2019\u00bd|\\*#@"), max_size=40))

@@ -98,7 +98,10 @@ def choose_runs(given: Sequence[Path], is_quiet: bool) -> list[Path]:
 
 
 def _named_on_stdin(keys: Sequence[str]) -> list[Path]:
-    found = list(_paths_in(sys.stdin.read().splitlines(), keys))
+    lines = sys.stdin.read().splitlines()
+    if not any(map(str.strip, lines)):
+        raise PlaceError(f"-: stdin is empty, so it names no {keys[0]}; the command before the pipe printed nothing")
+    found = list(_paths_in(lines, keys))
     if not found:
         raise PlaceError(f"-: no line of stdin names a {keys[0]}; a line is a path or an object with that key")
     return found

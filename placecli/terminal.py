@@ -95,7 +95,7 @@ def ending_in_one_line(is_debugging: bool) -> Iterator[None]:
         with stop_on_signals():
             yield
     except StoppedBySignal as stop:
-        say(f"stopped by {stop}; the same command continues where it stopped")
+        say(f"stopped by {stop}; the same command goes on from what was saved")
         sys.exit(stop.exit_code)
     # The rim of the program: every failure becomes one line, and --debug shows where it came from.
     except Exception as error:

@@ -54,6 +54,9 @@ def cli_commands() -> dict[str, Any]:
         ["preprocess", "--dicom-dir", "a", "--workers", "0"],
         ["retrieve", "--to", "pictures", "x.png"],
         ["retrieve", "--run", "-"],
+        ["retrieve", "--text", "effusion", "--split", "tset"],
+        ["retrieve", "x.png", "--heatmap", "where.pdf"],
+        ["evaluate", "--split", "tset"],
         ["evaluate", "--task", "spelling"],
         ["demo", "--patients", "many"],
     ],
@@ -80,7 +83,9 @@ def test_asking_nothing_at_a_terminal_is_a_usage_error(
     ("arguments", "words"),
     [
         (["preprocess", "--preset", "openj", "--root", "x"], ["openj", "did you mean openi"]),
-        (["preprocess", "--dicom-dir", "no-such-folder"], ["no-such-folder"]),
+        (["preprocess", "--dicom-dir", "no-such-folder"], ["no-such-folder: not a folder", "--dicom-dir"]),
+        (["preprocess", "--preset", "openi", "--root", "no-such-folder"], ["no-such-folder: not a folder", "--root"]),
+        (["preprocess", "--preset", "openi", "--root", ".", "--reports", "r.csv"], ["r.csv", "openi brings its own"]),
         (["pretrain", "--preset", "demo", "--data", "no-such-store"], ["no-such-store"]),
         (["pretrain", "--preset", "demo", "--set", "epoch=3"], ["pretrain.epoch", "pretrain.epochs"]),
         (["pretrain", "--preset", "demo", "--set", "pretrian.epochs=3"], ["pretrian", "pretrain"]),
@@ -238,18 +243,37 @@ def test_what_draws_random_numbers_takes_a_seed(command: str) -> None:
 
 
 def test_the_seed_of_preprocess_is_that_of_the_split_and_wins_over_set(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    seen = replace_preprocess(monkeypatch, {})
+    for more in ([], ["--seed", "7"], ["--set", "split_seed=5"], ["--seed", "7", "--set", "split_seed=5"]):
+        assert place("preprocess", "--dicom-dir", str(tmp_path), *more) == 0
+    assert [config.preprocess.split_seed for config in seen] == [0, 7, 5, 7]
+
+
+@pytest.mark.parametrize(("unused", "says"), [(3, ["place: 3 lines of the table of reports fit no image"]), (0, [])])
+def test_reports_that_fit_no_image_are_told(
+    unused: int, says: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    replace_preprocess(monkeypatch, {"unused_reports": unused})
+    assert place("preprocess", "--dicom-dir", str(tmp_path), "--reports", "r.csv") == 0
+    said = capsys.readouterr()
+    assert [line.partition(";")[0] for line in said.err.splitlines()] == says
+    assert json.loads(said.out)["counts"] == {"unused_reports": unused}
+
+
+def replace_preprocess(monkeypatch: pytest.MonkeyPatch, counts: dict[str, int]) -> list[Any]:
+    """The presets that `place preprocess` is then called with; it says it made a store with these counts."""
     from placecli.data import preprocess
 
-    seen: list[int] = []
-    monkeypatch.setattr(
-        preprocess, "preprocess", lambda config, *_, **__: seen.append(config.preprocess.split_seed) or {}
-    )
-    for more in ([], ["--seed", "7"], ["--set", "split_seed=5"], ["--seed", "7", "--set", "split_seed=5"]):
-        assert place("preprocess", "--dicom-dir", "scans", *more) == 0
-    assert seen == [0, 7, 5, 7]
-    capsys.readouterr()
+    seen: list[Any] = []
+
+    def work(config: Any, root: Path, out: Path, **_: Any) -> preprocess.PreprocessSummary:
+        seen.append(config)
+        return preprocess.PreprocessSummary(str(out), False, True, 0, 0, 0, 1, 0.0, counts)
+
+    monkeypatch.setattr(preprocess, "preprocess", work)
+    return seen
 
 
 def make_run_folders(folder: Path, *names: str) -> None:
@@ -259,6 +283,15 @@ def make_run_folders(folder: Path, *names: str) -> None:
         for file in ("config.yaml", "model.safetensors"):
             (folder / "runs" / name / file).write_text("{}")
         os.utime(folder / "runs" / name / "model.safetensors", (age, age))
+
+
+def test_a_run_that_cannot_be_opened_is_told_once_not_by_each_task(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_run_folders(tmp_path, "demo")
+    monkeypatch.chdir(tmp_path)
+    assert place("evaluate", "--run", "runs/demo") == 1
+    assert capsys.readouterr().err.count("\n") == 1
 
 
 @pytest.mark.parametrize("command", [["retrieve", "--text", "effusion"], ["evaluate"]])
@@ -308,9 +341,10 @@ def test_a_path_from_stdin_is_a_line_or_under_its_key(monkeypatch: pytest.Monkey
     monkeypatch.setattr(sys, "stdin", io.StringIO('{"run": "r", "data": "d"}'))
     assert overrides.piped(Path("-"), "store", "data") == Path("d")
     assert overrides.piped(None, "run") is None
-    for nothing in ("", '{"rank": 1}'):
+    said = {"\n": "stdin is empty, so it names no run", '{"rank": 1}': "no line of stdin names a run"}
+    for nothing, message in said.items():
         monkeypatch.setattr(sys, "stdin", io.StringIO(nothing))
-        with pytest.raises(PlaceError, match="no line of stdin names a run"):
+        with pytest.raises(PlaceError, match=message):
             overrides.piped(Path("-"), "run")
 
 

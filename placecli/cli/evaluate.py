@@ -22,7 +22,9 @@ def evaluate(
         option("RUN", "Model; repeat it to compare; - takes them from stdin.", "newest under ./runs"),
     ] = None,
     data: Annotated[Path | None, option("STORE", "Store.", "the store the run learnt from")] = None,
-    split: Annotated[str, option("SPLIT", "train, validate or test.")] = "test",
+    split: Annotated[
+        Literal["train", "validate", "test"], option("train|validate|test", "Whose patients are asked about.")
+    ] = "test",
     protocol: ProtocolOption = "clean",
     seed: Annotated[int | None, option("SEED", "evaluate.seed, of the bootstrap.", "of the preset")] = None,
     device: DeviceOption = "auto",
@@ -45,8 +47,10 @@ def evaluate(
         for each in overrides.choose_runs(run or [], quiet):
             config = overrides.load_of_run(each, "evaluate", changes).evaluate
             choices: dict[str, Any] = {"split": split, "protocol": protocol, "device": device, "config": config}
+            if dry_run or not task:  # what is wrong with run or store is said once, not by each of three tasks
+                planned = plan(each, data, split, "--data")
             if dry_run:
-                output.record(plan(each, data, split, "--data"), "place evaluate --dry-run")
+                output.record(planned, "place evaluate --dry-run")
                 continue
             for name in [task] if task else stage.TASKS:
                 # A task of the three that the store holds nothing for is left out, saying so.

@@ -19,6 +19,7 @@ from placecli.cli.options import (
     option,
     parse_shard,
 )
+from placecli.records import PlaceError
 
 
 def preprocess(
@@ -53,6 +54,12 @@ def preprocess(
     flags = [*overrides.assign("preprocess.reports", reports), *overrides.assign("preprocess.split_seed", seed)]
     config = overrides.load(name, "preprocess", [*(set_ or []), *flags])
     store = out or overrides.default_folder("stores", name)
+    if reports and config.preprocess.release != "folder":
+        raise PlaceError(
+            f"--reports {reports}: the preset {name} brings its own reports; leave it out, or name --dicom-dir"
+        )
+    if not source.is_dir():
+        raise PlaceError(f"{source}: not a folder; {'--root' if root else '--dicom-dir'} takes the folder of the files")
 
     from placecli.data import preprocess as stage
     from placecli.data.submit import Submission, preprocess_on_cluster
@@ -69,4 +76,8 @@ def preprocess(
             summary = preprocess_on_cluster(config, source, store, **choices)
         else:
             summary = stage.preprocess(config, source, store, shard=shard, **choices)
+    if unused := summary.counts.get("unused_reports"):
+        terminal.say(
+            f"{unused} lines of the table of reports fit no image; look at its file, study or accession column"
+        )
     output.record(summary, "place preprocess")

@@ -24,7 +24,9 @@ def retrieve(
     ] = None,
     run: RunOption = None,
     gallery: Annotated[Path | None, option("STORE", "Where to look.", "the store the run learnt from")] = None,
-    split: Annotated[str, option("SPLIT", "Part of the gallery: all, train, validate, test.")] = "all",
+    split: Annotated[
+        Literal["all", "train", "validate", "test"], option("all|train|validate|test", "Part of the gallery.")
+    ] = "all",
     top_k: Annotated[int, option("K", "Hits per query.", min=1)] = 5,
     score: Annotated[
         Literal["global", "observation", "combined"] | None,
@@ -44,6 +46,8 @@ def retrieve(
     is_bare = not queries and not text
     if is_bare and not dry_run and (sys.stdin.isatty() or run == Path("-")):
         raise typer.BadParameter("ask something: paths, --text WORDS, or lines on stdin")
+    if heatmap is not None and heatmap.suffix.lower() != ".png":
+        raise typer.BadParameter(f"--heatmap {heatmap}: the picture is a PNG; name a file that ends in .png")
 
     from placecli.tasks import queries as asked
     from placecli.tasks import retrieve as stage

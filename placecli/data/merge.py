@@ -25,6 +25,7 @@ from placecli.data.atomic import (
 )
 from placecli.data.decode import REASONS
 from placecli.data.identity import OneSplitPerPatient, Pseudonyms
+from placecli.data.leaks import LEAKS, write_leaks
 from placecli.data.listing import Fingerprint
 from placecli.data.manifest import to_row, write_manifest
 from placecli.data.parts import read_part, reject_entry
@@ -144,13 +145,15 @@ def merge_parts(
     tally.rejects.sort(key=lambda reject: (reject["source"], reject["code"], reject["message"]))
     lines = [json.dumps(reject, ensure_ascii=False) + "\n" for reject in tally.rejects]
     write_file(out / REJECTS, "".join(lines).encode("utf-8", "replace"))
-    for name in (MANIFEST, REJECTS):
+    leaks = write_leaks(out)
+    for name in (MANIFEST, REJECTS, LEAKS):
         files[name] = {"bytes": (out / name).stat().st_size, "sha256": checksum(out / name)}
     description = {
         "format": FORMAT,
         "digest": store_digest(files),
         "pseudonymized": pseudonyms.is_active,
         "counts": tally.counts() | across | _unused(num_reports, tally),
+        "leaks": leaks,
         "fingerprint": asdict(fingerprint),
         "preset": _public_preset(preset, pseudonyms).model_dump(mode="json"),
         "files": dict(sorted(files.items())),

@@ -29,7 +29,9 @@ def load_of_run(run: Path, section: str, overrides: Sequence[str]) -> Preset:
         raise PlaceError(
             f"{run}: no config.yaml, so this is no run folder; name one with --run or make one: place pretrain"
         )
-    return load(str(saved), section, overrides)
+    from placecli.config import change_preset, load_saved_preset
+
+    return change_preset(load_saved_preset(saved), [qualify(section, override) for override in overrides])
 
 
 def load_of_store(store: Path, section: str, overrides: Sequence[str]) -> Preset:

@@ -5,10 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from placecli.config import ConfigError, Preset, changed_keys, dump_preset, load_preset, parse_preset
+from placecli.config import (
+    ConfigError,
+    Preset,
+    changed_keys,
+    dump_preset,
+    load_preset,
+    load_saved_preset,
+    parse_preset,
+)
 from placecli.records import PlaceError
 
 
@@ -119,3 +128,22 @@ def test_any_preset_survives_a_round_trip(rate: float, epochs: int, description:
 
 def test_config_errors_are_place_errors() -> None:
     assert issubclass(ConfigError, PlaceError)
+
+
+def test_a_saved_preset_of_another_version_keeps_what_made_it(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    content = yaml.safe_load(dump_preset(Preset(name="old")))
+    content["finetune"]["classification"]["gone"] = 1
+    content["evaluate"] = {"bootstrap": -3}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(content))
+    assert load_saved_preset(tmp_path / "config.yaml") == Preset(name="old")
+    assert "unknown key finetune.classification.gone" in caplog.text
+    assert "the defaults of evaluate hold" in caplog.text
+    content["finetune"]["task"] = "classification"
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(content))
+    with pytest.raises(ConfigError, match=r"finetune\.classification\.gone"):
+        load_saved_preset(tmp_path / "config.yaml")
+    content["pretrain"]["gone"] = 1
+    del content["finetune"]
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(content))
+    with pytest.raises(ConfigError, match=r"pretrain\.gone"):
+        load_saved_preset(tmp_path / "config.yaml")

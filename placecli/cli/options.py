@@ -26,7 +26,11 @@ def parse_shard(text: str) -> tuple[int, int]:
 
 PresetOption = Annotated[
     str | None,
-    option("NAME|FILE", "Shipped (mimic, openi, folder, demo) or YAML.", autocompletion=overrides.complete_preset),
+    option(
+        "NAME|FILE",
+        "A shipped one (mimic, openi, folder, demo, chexpert, rsna ...) or a YAML file.",
+        autocompletion=overrides.complete_preset,
+    ),
 ]
 SetOption = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a key (repeatable): pretrain.epochs=3.")
@@ -45,5 +49,7 @@ RunOption = Annotated[Path | None, option("RUN", "Model; - takes it from stdin."
 def need_preset(preset: str | None) -> str:
     """The preset that was named; a usage error where none was."""
     if preset is None:
-        raise typer.BadParameter("say which preset: --preset mimic, openi, folder, demo or a YAML file")
+        from placecli.config import list_presets
+
+        raise typer.BadParameter(f"say which preset: --preset {', '.join(list_presets())} or a YAML file")
     return preset

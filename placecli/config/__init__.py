@@ -19,7 +19,9 @@ from placecli.config.preset import (
     dump_preset,
     list_presets,
     load_preset,
+    load_saved_preset,
     parse_preset,
+    parse_saved_preset,
 )
 from placecli.config.pretrain import ModelConfig, ObjectiveConfig, PretrainConfig
 from placecli.config.training import TrainingConfig
@@ -49,5 +51,7 @@ __all__ = [
     "dump_preset",
     "list_presets",
     "load_preset",
+    "load_saved_preset",
     "parse_preset",
+    "parse_saved_preset",
 ]

@@ -6,6 +6,7 @@ A preset is one YAML file; the resolved preset is saved in every store and run a
 from __future__ import annotations
 
 import difflib
+import logging
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -21,6 +22,8 @@ from placecli.config.finetune import FinetuneConfig
 from placecli.config.preprocess import PreprocessConfig
 from placecli.config.pretrain import PretrainConfig
 from placecli.config.use import DemoConfig, EvaluateConfig, RetrieveConfig
+
+logger = logging.getLogger(__name__)
 
 
 class Preset(Section):
@@ -49,6 +52,33 @@ def load_preset(name_or_path: str | None = None, overrides: Sequence[str] = ()) 
     for override in overrides:
         _apply_override(content, override)
     return parse_preset(content, place)
+
+
+def load_saved_preset(file: Path) -> Preset:
+    """The preset that a run of this or an earlier version saved. Raises ConfigError where what made it cannot be read."""
+    place, content = _read(str(file))
+    return parse_saved_preset(content, place)
+
+
+def parse_saved_preset(content: Mapping[str, Any], place: str) -> Preset:
+    """`content` as a Preset; a section that this version reads otherwise falls back to its defaults, with a warning.
+
+    Only what a store or run was made with must hold: `preprocess`, `pretrain` and, in a tuned run, `finetune`.
+    """
+    kept = dict(content)
+    for name in ("retrieve", "evaluate", "demo", *(() if _is_tuned(content) else ("finetune",))):
+        if name in kept:
+            try:
+                parse_preset({name: kept[name]}, place)
+            except ConfigError as error:
+                del kept[name]
+                logger.warning("%s; the defaults of %s hold", error, name)
+    return parse_preset(kept, place)
+
+
+def _is_tuned(content: Mapping[str, Any]) -> bool:
+    section = content.get("finetune")
+    return isinstance(section, dict) and bool(section.get("task"))
 
 
 def change_preset(preset: Preset, overrides: Sequence[str]) -> Preset:

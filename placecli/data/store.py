@@ -11,7 +11,7 @@ from typing import Any, Final
 import numpy as np
 import yaml
 
-from placecli.config import Preset, parse_preset
+from placecli.config import Preset, parse_saved_preset
 from placecli.data.atomic import checksum
 from placecli.data.manifest import Rows
 from placecli.records import SPLITS, PlaceError, Row
@@ -88,7 +88,7 @@ class Store:
         self.path = path
         self.description = description
         """Content of store.yaml: counts, versions, checksums."""
-        self.config: Preset = parse_preset(description["preset"], str(path / DESCRIPTION))
+        self.config: Preset = parse_saved_preset(description["preset"], str(path / DESCRIPTION))
         self.size: int = self.config.preprocess.size
         self.digest: str = str(description["digest"])
         self._arrays: dict[str, np.ndarray] = {}

@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from placecli.config import Preset, load_preset
+from placecli.config import Preset, load_saved_preset
 from placecli.data.atomic import TEMPORARY, checksum, commit, flush_file, flush_folder, temporary_path, write_file
 from placecli.engine.place import Place
 from placecli.engine.text import Tokenizer
@@ -98,7 +98,7 @@ def load_model(run: Path, device: torch.device | str = "cpu") -> LoadedRun:
     for name in (CONFIG, MODEL, TOKENIZER):
         if not (run / name).exists():
             raise PlaceError(f"{run}: no {name}; this is not a run folder, or it is unfinished: run `place pretrain`")
-    preset = load_preset(str(run / CONFIG))
+    preset = load_saved_preset(run / CONFIG)
     tokenizer, model = rebuild(run, preset)
     load_weights(model, run / MODEL)
     return LoadedRun(run, model.to(device).eval(), tokenizer, preset, checksum(run / MODEL))

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from placecli.config import Preset, Section, changed_keys, dump_preset, load_preset
+from placecli.config import Preset, Section, changed_keys, dump_preset, load_saved_preset
 from placecli.data.atomic import locked, write_file
 from placecli.data.store import Store
 from placecli.engine import checkpoint
@@ -42,9 +42,10 @@ def open_run(
     """
     found = ""
     if group.is_first:
-        _refuse_changes(out, fixed)
         checkpoint.remove_leftovers(out)
         newest = checkpoint.find_state(out)
+        if newest is not None:  # a run that failed before its first state may be begun in another way
+            _refuse_changes(out, fixed)
         if newest is not None and newest[1].store != store.digest:
             raise PlaceError(
                 f"{out}: was trained on another store than {store.path} (digest {newest[1].store[:12]} there,"
@@ -67,7 +68,7 @@ def open_run(
 def _refuse_changes(out: Path, fixed: Mapping[str, Section]) -> None:
     if not (out / checkpoint.CONFIG).is_file():
         return
-    before = load_preset(str(out / checkpoint.CONFIG))
+    before = load_saved_preset(out / checkpoint.CONFIG)
     for path, section in fixed.items():
         old: Section = before
         for name in path.split("."):

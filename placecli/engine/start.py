@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from placecli.config import ModelConfig, Preset, load_preset
+from placecli.config import ModelConfig, Preset, load_saved_preset
 from placecli.data.atomic import checksum
 from placecli.engine import checkpoint
 from placecli.engine.encoders import ImageEncoder, build_image_encoder
@@ -35,7 +35,7 @@ class Start:
         """
         model = preset.pretrain.model
         if self.run is not None:
-            model = load_preset(str(Path(self.run) / checkpoint.CONFIG)).pretrain.model
+            model = load_saved_preset(Path(self.run) / checkpoint.CONFIG).pretrain.model
         elif self.kind == "run":
             raise PlaceError("fine-tuning from a run needs one: name it with --run, or start with --init random")
         if self.kind != "run":

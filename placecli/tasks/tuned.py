@@ -10,7 +10,7 @@ from typing import Any, Final
 import torch
 from torch import nn
 
-from placecli.config import Preset, load_preset
+from placecli.config import Preset, load_saved_preset
 from placecli.data.atomic import checksum
 from placecli.engine import checkpoint
 from placecli.engine.start import build_empty_encoder
@@ -51,7 +51,7 @@ def load_tuned(run: Path, device: torch.device | str = "cpu") -> TunedRun:
     for name in (checkpoint.CONFIG, checkpoint.MODEL):
         if not (run / name).exists():
             raise PlaceError(f"{run}: no {name}; the run is unfinished: run `place finetune` again")
-    preset, about = load_preset(str(run / checkpoint.CONFIG)), read_about(run)
+    preset, about = load_saved_preset(run / checkpoint.CONFIG), read_about(run)
     use = load_use(preset.finetune.task)
     section = use.section(preset)
     encoder = build_empty_encoder(preset.pretrain.model, section.image_size)

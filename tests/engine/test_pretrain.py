@@ -345,3 +345,9 @@ def test_every_setting_is_in_the_docs_with_its_default() -> None:
         shown = ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
         same = float(text) == value if isinstance(value, float) else text.lower() == shown.lower()
         assert same, f"{key}: {text} in the docs, {value} in the class"
+
+
+def test_a_run_that_never_began_may_be_begun_otherwise(store: Path, tmp_path: Path) -> None:
+    with pytest.raises(PlaceError, match="fewer than one step"):
+        pretrain(tiny_preset(batch_size=64), store, tmp_path / "run", device="cpu")
+    assert pretrain(tiny_preset(max_steps=1), store, tmp_path / "run", device="cpu").steps == 1

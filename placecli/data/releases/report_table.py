@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import Final
 
 from placecli.data.reports import parse_loose_sections
-from placecli.records import SPLITS, VIEWS, PlaceError, Reject
+from placecli.records import SPLITS, VIEWS, PlaceError
 
 COLUMNS: Final[Mapping[str, tuple[str, ...]]] = {
     "file": ("file", "path", "image", "filename", "filepath", "imagepath", "imagefile"),
@@ -63,7 +63,6 @@ class ReportTable:
         self._lines = tuple(lines)
         self._by_name = self._index_by_name()
         self._by_key = {key: self._index_by(key) for key in KEYS[1:]}
-        self._found: set[int] = set()
         texts = [tuple(sorted(line.sections.items())) for line in self._lines if line.sections]
         self.num_empty = len(self._lines) - len(texts)
         self.num_duplicates = len(texts) - len(set(texts))
@@ -81,22 +80,12 @@ class ReportTable:
         lines = self._lines_of_file(source)
         lines = lines or self._by_key["study_id"].get(study_id, [])
         lines = lines or self._by_key["accession"].get(accession, [])
-        self._found.update(line.number for line in lines)
         return lines[0].contents() if lines else None
 
     def cells_of(self, source: str, study_id: str = "") -> Mapping[str, str]:
-        """Non-empty cells by meaning of the line of that file, else of that study; {} if there is none.
-
-        Does not count as found.
-        """
+        """Non-empty cells by meaning of the line of that file, else of that study; {} if there is none."""
         lines = self._lines_of_file(source) or self._by_key["study_id"].get(study_id, [])
         return lines[0].cells if lines else {}
-
-    def unused(self) -> tuple[Reject, ...]:
-        """One Reject `report_unused` for each line that `find` never gave; its source names the line, not a patient."""
-        message = "No image has the file, study or accession number of this line."
-        left = [line for line in self._lines if line.number not in self._found]
-        return tuple(Reject(f"{self._path.name}:{line.number}", "report_unused", message) for line in left)
 
     def check_names(self, sources: Iterable[str]) -> None:
         """Raises PlaceError if a file fits several lines, or a line that gives a bare name fits several files.

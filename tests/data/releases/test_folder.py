@@ -185,11 +185,9 @@ def test_reports_are_found_by_file_then_study_then_accession(tmp_path: Path, del
     table = read_report_table(write(tmp_path / "t.csv", "\n".join(delimiter.join(row) for row in rows)))
     assert table.find("a/1.png", "1.2.3", "A77") == {"findings": "By file.", "line": "2"}
     assert table.find("x/9.dcm", "1.2.3", "A77") == {"full report": "By study.", "study_id": "1.2.3", "line": "3"}
-    assert [reject.source for reject in table.unused()] == ["t.csv:4", "t.csv:5"]
     assert table.find("x/9.dcm", "9", "A77") == {"impression": 'by "accession".', "line": "4"}
     assert table.find("b/2.dcm") == {"full report": "Without extension.", "line": "5"}
     assert table.find("b/22.dcm", "", "") is None
-    assert table.unused() == ()
     assert len(table) == 4
 
 
@@ -203,7 +201,6 @@ def test_jsonl_table_and_counts(tmp_path: Path) -> None:
     assert (len(table), table.num_empty, table.num_duplicates) == (3, 1, 1)
     assert table.find("x", "17") == {"findings": "Lungs clear.", "impression": "Normal.", "study_id": "17", "line": "1"}
     assert table.find("x", "19") == {"study_id": "19", "line": "3"}
-    assert [reject.code for reject in table.unused()] == ["report_unused"]
 
 
 def test_images_of_one_study_may_each_have_a_line(tmp_path: Path) -> None:
@@ -215,7 +212,6 @@ def test_images_of_one_study_may_each_have_a_line(tmp_path: Path) -> None:
     assert texts == {"1.png": "One.", "2.png": "Two.", "5.png": "Three."}
     # a third image of S: the study alone does not tell which report is its own
     assert table.find("9.png", "S") is None
-    assert table.unused() == ()
 
 
 @pytest.mark.parametrize(
@@ -262,7 +258,7 @@ def test_tables_that_cannot_be_read(tmp_path: Path) -> None:
 def test_repeated_lines_with_one_text_are_one_report(tmp_path: Path) -> None:
     table = read_report_table(write(tmp_path / "t.csv", "file,report\nx.png,Clear.\nx.png,Clear.\n"))
     assert table.find("x.png") == {"full report": "Clear.", "line": "2"}
-    assert (table.num_duplicates, table.unused()) == (1, ())
+    assert table.num_duplicates == 1
 
 
 def test_excel_csv_with_mark_and_quoted_lines(tmp_path: Path) -> None:
@@ -289,6 +285,6 @@ def test_every_reject_code_of_the_readers_is_documented() -> None:
         for reader in readers
         for code in re.findall(r'Reject\([^"]*(?:f?"[^"]*"[^"]*)?"([a-z]+(?:_[a-z]+)+)"', reader.read_text("utf-8"))
     }
-    assert {"file_unknown", "image_missing", "xml_malformed", "group_missing", "report_unused"} <= codes
+    assert {"file_unknown", "image_missing", "xml_malformed", "group_missing"} <= codes
     documented = set(re.findall(r"`([a-z]+(?:_[a-z]+)+)`", (repository / "docs" / "data.md").read_text("utf-8")))
     assert codes <= documented

@@ -44,13 +44,16 @@ class SegmentationConfig(TuningConfig):
     """The masks of a store, by a decoder on the encoder's maps."""
 
     tune: Literal["frozen", "full"] = "full"
+    freeze: Literal["all", "weights"] = "all"
+    """frozen: what stands still. weights: the field's code forgets evaluation mode, so BatchNorm keeps adapting."""
     decoder: Literal["unet", "setr"] = "unet"
-    """unet: joins the maps of several depths where the encoder has them. setr: raises the last map step by step."""
-    width: Count = 64
-    """Channels of the decoder at its coarsest map; halved at each step up."""
+    """unet: joins the maps of several depths. setr: raises the last map step by step."""
+    width: Annotated[int, Field(ge=8)] = 64
+    """Channels of the decoder at its coarsest map; halved at each step up. The field's setr has 512."""
     loss: Literal["dice", "focal-dice"] = "dice"
     """dice: binary cross-entropy + soft Dice. focal-dice: the field's 10 focal - log Dice."""
-    threshold: Fraction = 0.5
+    threshold: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.5
+    """A pixel is inside where its probability is above."""
     epochs: Count = 30
     batch_size: Annotated[int, Field(ge=1)] = 8
 

@@ -84,6 +84,17 @@ def apply(images: Tensor, size: int, augmentation: Augmentation) -> Tensor:
     return torch.where(is_image, x, 0) * 2 - 1
 
 
+def prepare_mask(masks: Tensor, size: int) -> Tensor:
+    """uint8 [B, 1, S, S], 255 inside -> float32 [B, 1, size, size]: the share of each pixel that is inside, 0 to 1."""
+    return F.interpolate(_reduce(masks, size), (size, size), mode="bilinear", align_corners=False)
+
+
+def apply_mask(masks: Tensor, size: int, augmentation: Augmentation) -> Tensor:
+    """As `prepare_mask`, turned, scaled and shifted as `apply` does with the images; what comes in from outside is 0."""
+    places = _places(augmentation, size, masks.device)
+    return F.grid_sample(_reduce(masks, size), places, mode="bilinear", padding_mode="zeros", align_corners=False)
+
+
 def transform_content(content: Tensor, augmentation: Augmentation) -> Tensor:
     """float32 [B, 4] rectangles in fractions of the frame -> the upright rectangles around where they come to lie.
 

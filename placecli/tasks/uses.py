@@ -15,4 +15,8 @@ def load_use(task: str) -> Use:
             from placecli.tasks import classify
 
             return classify.Classification()
+        case "segmentation":
+            from placecli.tasks import segment
+
+            return segment.Segmentation()
     raise PlaceError(f'task "{task}": choose one of {", ".join(TASKS)}')

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from placecli.engine.augment import Augmentation, apply, draw, prepare, transform_content
+from placecli.engine.augment import Augmentation, apply, apply_mask, draw, prepare, prepare_mask, transform_content
 
 
 def images(num: int, size: int, seed: int = 0) -> torch.Tensor:
@@ -119,3 +119,26 @@ def test_drawing_repeats_by_seed_and_stays_in_the_stated_range() -> None:
     assert 0.85 <= float(drawn.scale.min()) < 0.88
     assert 1.12 < float(drawn.scale.max()) <= 1.15
     assert 0 <= float(drawn.noise.min()) <= float(drawn.noise.max()) <= 0.03
+
+
+def test_a_mask_goes_where_its_image_goes() -> None:
+    masks = torch.from_numpy((np.random.default_rng(5).random((40, 1, 96, 96)) > 0.5).astype(np.uint8) * 255)
+    drawn = draw(40, 1.0, torch.Generator().manual_seed(6))
+    moves = {name: getattr(drawn, name) for name in ("rotation", "scale", "shift_x", "shift_y")}
+    only_moves = dataclasses.replace(neutral(40), **moves)
+    moved = (apply(masks, 64, only_moves) + 1) / 2
+    torch.testing.assert_close(apply_mask(masks, 64, only_moves), moved, atol=2e-5, rtol=0)
+    torch.testing.assert_close(apply_mask(masks, 64, drawn), apply_mask(masks, 64, only_moves), atol=0, rtol=0)
+
+
+@pytest.mark.parametrize(("store", "model"), [(64, 64), (96, 64), (256, 64), (48, 80)])
+def test_a_mask_that_is_not_augmented_is_the_share_that_is_inside(store: int, model: int) -> None:
+    masks = (images(3, store) > 128).to(torch.uint8) * 255
+    torch.testing.assert_close(prepare_mask(masks, model), (prepare(masks, model) + 1) / 2, atol=1e-6, rtol=0)
+    assert float(prepare_mask(torch.full((1, 1, store, store), 255, dtype=torch.uint8), model).min()) == 1
+
+
+def test_what_comes_into_a_mask_from_outside_is_not_inside() -> None:
+    shifted = apply_mask(torch.full((1, 1, 64, 64), 255, dtype=torch.uint8), 64, neutral(1, shift_x=0.25))
+    assert float(shifted[..., :15].max()) == 0
+    assert float(shifted[..., 17:].min()) == pytest.approx(1)

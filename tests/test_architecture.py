@@ -15,7 +15,12 @@ LAYERS = ("config", "data", "engine", "tasks", "cli")
 """Each layer may import the ones to its left, records, the version and the leaves."""
 LEAVES = ("placecli.records", "placecli.metrics", "placecli.engine.losses")
 """Leaves import nothing of ours (metrics may import its own modules); anyone may import them."""
-RIMS = {"typer": ("placecli.cli",), "pydantic": ("placecli.config",), "rich": ("placecli.results", "placecli.terminal")}
+RIMS = {
+    "typer": ("placecli.cli",),
+    "pydantic": ("placecli.config",),
+    "rich": ("placecli.results", "placecli.terminal"),
+    **dict.fromkeys(("mmdet", "mmcv", "mmengine"), ("placecli.engine.detection",)),
+}
 """Third-party packages that only these modules, and those inside them, import."""
 LAYER_OF_PACKAGE = {"pydicom": ("data",), "timm": ("engine",), "transformers": ("engine",), "faiss": ("tasks",)}
 FORBIDDEN_IMPORTS = {
@@ -181,6 +186,8 @@ def test_no_two_modules_import_each_other() -> None:
         ("placecli.data.store", "from pydantic import BaseModel", "only placecli.config"),
         ("placecli.engine.place", "import pydicom", "only placecli.data"),
         ("placecli.tasks.embed", "import timm", "only placecli.engine"),
+        ("placecli.tasks.detect", "def f():\n    import mmdet.models", "only placecli.engine.detection"),
+        ("placecli.engine.training", "from mmengine.runner import Runner", "only placecli.engine.detection"),
         ("placecli.data.store", "import pickle", "pickle"),
         ("placecli.data.store", "from urllib.request import urlopen", "urllib"),
         ("placecli.data.store", "x = eval('1')", "eval"),

@@ -63,11 +63,22 @@ class DetectionConfig(TuningConfig):
 
     tune: Literal["frozen", "full"] = "full"
     head: Literal["fcos", "yolov3"] = "fcos"
+    """fcos: without anchors. yolov3: the field's, with anchors of COCO scaled to the image."""
     labels: tuple[str, ...] = ()
     """Empty: all labels of boxes in the train split."""
-    width: Count = 96
+    negatives: Literal["labelled", "none"] = "labelled"
+    """Images without a box. labelled: those whose labels say that nothing is there. none: not used, for a release that
+    drew boxes on some images only."""
+    width: Annotated[int, Field(ge=8, multiple_of=8)] = 96
     """Channels of the feature pyramid."""
+    layers: Count = 2
+    """fcos: convolutions before each of its outputs."""
+    finest_stride: Literal[4, 8] = 8
+    """Pixels between two places of the finest map; 4 for findings of a few pixels."""
     score_threshold: Fraction = 0.05
+    """Boxes with a lower score are not told."""
+    overlap: Fraction = 0.5
+    """Of two boxes of a label that overlap by more (intersection over union) the one with the lower score is dropped."""
     max_boxes: Count = 100
     """Boxes of an image that are kept."""
     epochs: Count = 30

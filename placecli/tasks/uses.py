@@ -19,4 +19,8 @@ def load_use(task: str) -> Use:
             from placecli.tasks import segment
 
             return segment.Segmentation()
+        case "detection":
+            from placecli.tasks import detect
+
+            return detect.Detection()
     raise PlaceError(f'task "{task}": choose one of {", ".join(TASKS)}')

@@ -1,0 +1,129 @@
+"""How well predicted boxes agree with a store's, with intervals by patient."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from placecli.metrics.bootstrap import Statistic
+from placecli.metrics.detection import (
+    COCO_THRESHOLDS,
+    Detections,
+    Matches,
+    Targets,
+    compat_matches,
+    match,
+    mean_average_precision,
+)
+from placecli.metrics.froc import collect_marks, froc, points_in_boxes
+from placecli.records import PlaceError, Row
+from placecli.tasks.detection_boxes import predicted_boxes, true_boxes
+from placecli.tasks.evaluation import Findings, Measure, Resampling
+from placecli.tasks.predictions import match_predictions
+from placecli.tasks.use import Prediction
+
+Floats = NDArray[np.float64]
+
+_CELLS: Final = 4_000_000
+"""Weights of detections held at once, replicates times detections: 32 MiB."""
+
+
+def score_detection(
+    predictions: Sequence[Prediction], rows: Sequence[Row], labels: Sequence[str], protocol: str, resampling: Resampling
+) -> Findings:
+    """COCO's mean average precision over all images, that at overlaps of 0.5 and 0.75, FROC, and AP at 0.5 by label.
+
+    With protocol "compat" also "map_compat", the field's counting, which leaves out every image without a box or without
+    a confident detection. Raises PlaceError for a row without a prediction, boxes that are none, or a split without a box.
+    """
+    found = [predicted_boxes(made, labels) for made in match_predictions(predictions, rows, "boxes")]
+    wanted = [true_boxes(row, labels) for row in rows]
+    if not any(len(each.boxes) for each in wanted):
+        raise PlaceError(
+            f"no image of this split has a box of {', '.join(labels) or 'any label'}; choose another split"
+        )
+    patients = np.asarray([row.patient_id for row in rows])
+    matches = match(found, wanted)
+    metrics = {"map": resampling.measure(_mean_precision(matches), patients)}
+    for name, threshold in (("map_50", 0.5), ("map_75", 0.75)):
+        metrics[name] = resampling.measure(_mean_precision(_at(matches, threshold)), patients)
+    metrics["froc"] = resampling.measure(_froc(found, wanted), patients)
+    counts: dict[str, Any] = _count(found, wanted, labels, patients)
+    if protocol == "compat":
+        metrics["map_compat"], counts["compat_images"] = _compat(found, wanted, patients, resampling)
+    halves = _at(matches, 0.5)
+    for number, label in enumerate(labels):
+        boxes = int((matches.target_category == number).sum())
+        if boxes:
+            statistic = _mean_precision(_of(halves, number))
+            metrics[f"ap_50[{label}]"] = resampling.measure(statistic, patients, boxes)
+    return Findings(len(rows), metrics, {}, counts)
+
+
+def _at(matches: Matches, threshold: float) -> Matches:
+    """The same at one of COCO's thresholds alone."""
+    place = int(np.argmin(np.abs(np.asarray(COCO_THRESHOLDS) - threshold)))
+    return dataclasses.replace(matches, hit=matches.hit[place : place + 1])
+
+
+def _of(matches: Matches, number: int) -> Matches:
+    """The same of one label alone."""
+    own, true = matches.category == number, matches.target_category == number
+    return dataclasses.replace(
+        matches,
+        hit=matches.hit[:, own],
+        image=matches.image[own],
+        category=matches.category[own],
+        target_image=matches.target_image[true],
+        target_category=matches.target_category[true],
+    )
+
+
+def _mean_precision(matches: Matches) -> Statistic:
+    size = len(matches.image)
+    return lambda weights: _in_blocks(lambda part: np.asarray(mean_average_precision(matches, part)), weights, size)
+
+
+def _froc(found: Sequence[Detections], wanted: Sequence[Targets]) -> Statistic:
+    """Marked objects found at 1/8 to 8 false marks an image, a mark being the centre of a box and of its label."""
+    inside = [
+        points_in_boxes((f.boxes[:, :2] + f.boxes[:, 2:]) / 2, w.boxes) & (f.classes[:, None] == w.classes)
+        for f, w in zip(found, wanted, strict=True)
+    ]
+    marks = collect_marks([each.scores for each in found], inside)
+    size = len(marks.false_score) + len(marks.object_score)
+    return lambda weights: _in_blocks(lambda part: np.asarray(froc(marks, weights=part)), weights, size)
+
+
+def _compat(
+    found: Sequence[Detections], wanted: Sequence[Targets], patients: NDArray[Any], resampling: Resampling
+) -> tuple[Measure, int]:
+    try:
+        matches, kept = compat_matches(found, wanted)
+    except ValueError:  # nothing is left to count
+        return Measure(float("nan"), float("nan"), float("nan"), 0), 0
+    # The interval resamples the patients of the images that are counted.
+    return resampling.measure(_mean_precision(matches), patients[kept]), len(kept)
+
+
+def _in_blocks(statistic: Statistic, weights: Floats, size: int) -> Floats:
+    """The statistic of weights [R, n] in blocks of rows: within, each detection has a number for each row."""
+    rows = max(1, _CELLS // max(size, 1))
+    return np.concatenate([statistic(weights[first : first + rows]) for first in range(0, len(weights), rows)])
+
+
+def _count(
+    found: Sequence[Detections], wanted: Sequence[Targets], labels: Sequence[str], patients: NDArray[Any]
+) -> dict[str, Any]:
+    numbers = np.concatenate([each.classes for each in wanted])
+    return {
+        "patients": len(set(patients.tolist())),
+        "images_with_boxes": sum(len(each.boxes) > 0 for each in wanted),
+        "boxes": {label: int((numbers == i).sum()) for i, label in enumerate(labels)},
+        "undefined": [label for i, label in enumerate(labels) if not (numbers == i).any()],
+        "detections": sum(len(each.boxes) for each in found),
+    }

@@ -1,0 +1,171 @@
+"""Pictures of boxes: what a model found, with its scores, over what a reader drew."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from placecli.metrics.detection import Detections, Targets, match
+from placecli.records import Box
+from placecli.tasks.use import Prediction
+
+Picture = NDArray[np.uint8]
+
+_PANEL: Final = 300
+"""Longest side of a panel's image, pixels."""
+_MARGIN: Final = 14
+_LINE: Final = 20
+_FONT_SIZE: Final = 15
+_NAME_SIZE: Final = 11
+_BACKGROUND: Final = (16, 17, 20)
+_TEXT: Final = (235, 235, 235)
+_FAINT: Final = (150, 152, 158)
+_PREDICTED: Final = (90, 220, 255)
+_ACTUAL: Final = (120, 255, 140)
+_DASH: Final = 5
+OVERLAP: Final = 0.5
+"""From this intersection over union on a drawn box counts as found, in the caption."""
+LEGEND: Final = "Blue: found by the model, with its score. Green, dashed: drawn by the reader. Not for clinical use."
+
+
+@dataclass(frozen=True, slots=True)
+class Boxed:
+    """An image uint8 [h, w] with boxes in its pixels: what a model found, with scores, and what a reader drew; None: no
+    reader looked."""
+
+    image: NDArray[np.uint8]
+    found: tuple[Box, ...]
+    scores: tuple[float, ...]
+    drawn: tuple[Box, ...] | None = None
+    title: str = ""
+
+
+def crop_boxes(
+    image: NDArray[np.uint8],
+    content: tuple[int, int, int, int],
+    prediction: Prediction,
+    drawn: Sequence[Box] | None,
+    *,
+    least_score: float,
+    title: str = "",
+) -> Boxed:
+    """The content rectangle (x0, y0, x1, y1) of a frame [S, S], with the predicted boxes of at least that score.
+
+    `prediction` and `drawn` are in pixels of the frame, as a store and `predictions.jsonl` have them.
+    """
+    x0, y0, x1, y1 = content
+    kept = [box for box in prediction["boxes"] if box["score"] >= least_score]
+    boxes = [Box(box["label"], box["x"] - x0, box["y"] - y0, box["width"], box["height"]) for box in kept]
+    wanted = None
+    if drawn is not None:
+        wanted = tuple(Box(box.label, box.x - x0, box.y - y0, box.width, box.height) for box in drawn)
+    return Boxed(image[y0:y1, x0:x1], tuple(boxes), tuple(float(box["score"]) for box in kept), wanted, title)
+
+
+def draw_boxes(boxed: Boxed, longest: int = _PANEL) -> Picture:
+    """uint8 RGB, the longest side `longest` pixels: the reader's boxes in dashed green, the model's in blue, the best on top.
+
+    Beside a box of the model stand its label and score.
+    """
+    height, width = boxed.image.shape
+    scale = longest / max(height, width)
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    resized = cv2.resize(boxed.image, size, interpolation=cv2.INTER_CUBIC if scale > 1 else cv2.INTER_AREA)
+    canvas = Image.fromarray(np.asarray(cv2.cvtColor(resized, cv2.COLOR_GRAY2RGB), np.uint8))
+    pen, font = ImageDraw.Draw(canvas), ImageFont.load_default(_NAME_SIZE)
+    for box in boxed.drawn or ():
+        _draw_dashed(pen, _corners(box, scale))
+    for i in np.argsort(boxed.scores, kind="stable"):
+        box = boxed.found[i]
+        corners = _corners(box, scale)
+        pen.rectangle(corners, outline=_PREDICTED)
+        _write_name(pen, corners, f"{box.label} {boxed.scores[i]:.2f}", font, size)
+    return np.asarray(canvas, np.uint8)
+
+
+def draw_box_sheet(entries: Sequence[Boxed], columns: int = 4) -> Picture:
+    """uint8 RGB: a panel for each entry in even rows, below it a caption, and `LEGEND` at the bottom.
+
+    Raises ValueError without an entry.
+    """
+    if not entries:
+        raise ValueError("no image to draw")
+    pictures = [draw_boxes(entry) for entry in entries]
+    columns = min(columns, len(pictures))
+    cell_width = max(picture.shape[1] for picture in pictures) + _MARGIN
+    cell_height = max(picture.shape[0] for picture in pictures) + _LINE + _MARGIN
+    rows, font = -(-len(pictures) // columns), ImageFont.load_default(_FONT_SIZE)
+    full_width = max(columns * cell_width, round(font.getlength(LEGEND)) + _MARGIN) + _MARGIN
+    canvas = Image.new("RGB", (full_width, rows * cell_height + 2 * _MARGIN + _LINE), _BACKGROUND)
+    pen = ImageDraw.Draw(canvas)
+    for i, (entry, picture) in enumerate(zip(entries, pictures, strict=True)):
+        left, top = _MARGIN + i % columns * cell_width, _MARGIN + i // columns * cell_height
+        canvas.paste(Image.fromarray(picture), (left, top))
+        caption = _cut(caption_of(entry), cell_width - _MARGIN, font)
+        pen.text((left, top + picture.shape[0] + 3), caption, fill=_TEXT, font=font)
+    pen.text((_MARGIN, canvas.height - _MARGIN - _LINE + 4), LEGEND, fill=_FAINT, font=font)
+    return np.asarray(canvas, np.uint8)
+
+
+def caption_of(entry: Boxed) -> str:
+    """How many of the reader's boxes are found (right label, overlap of one half) and how many others are shown."""
+    if entry.drawn is None:
+        return f"{len(entry.found)} shown  {entry.title}".strip()
+    labels = sorted({box.label for box in (*entry.found, *entry.drawn)})
+    found = Detections(_table(entry.found), np.array(entry.scores, np.float64), _numbers(entry.found, labels))
+    wanted = Targets(_table(entry.drawn), _numbers(entry.drawn, labels))
+    hits = int(match([found], [wanted], (OVERLAP,)).hit.sum())
+    others = len(entry.found) - hits
+    told = f"{hits} of {len(entry.drawn)} found" if entry.drawn else "nothing there"
+    return f"{told}, {others} more shown  {entry.title}".strip()
+
+
+def _table(boxes: Sequence[Box]) -> NDArray[np.float64]:
+    corners = [[box.x, box.y, box.x + box.width, box.y + box.height] for box in boxes]
+    return np.array(corners, np.float64).reshape(-1, 4)
+
+
+def _numbers(boxes: Sequence[Box], labels: Sequence[str]) -> NDArray[np.int64]:
+    return np.array([labels.index(box.label) for box in boxes], np.int64)
+
+
+def _corners(box: Box, scale: float) -> tuple[int, int, int, int]:
+    """Pixels of the picture that the outline runs through."""
+    x0, y0 = round(box.x * scale), round(box.y * scale)
+    x1, y1 = round((box.x + box.width) * scale) - 1, round((box.y + box.height) * scale) - 1
+    return x0, y0, max(x0, x1), max(y0, y1)
+
+
+def _draw_dashed(pen: ImageDraw.ImageDraw, corners: tuple[int, int, int, int]) -> None:
+    x0, y0, x1, y1 = corners
+    for start in range(x0, x1 + 1, 2 * _DASH):
+        end = min(start + _DASH - 1, x1)
+        pen.line([(start, y0), (end, y0)], fill=_ACTUAL, width=2)
+        pen.line([(start, y1), (end, y1)], fill=_ACTUAL, width=2)
+    for start in range(y0, y1 + 1, 2 * _DASH):
+        end = min(start + _DASH - 1, y1)
+        pen.line([(x0, start), (x0, end)], fill=_ACTUAL, width=2)
+        pen.line([(x1, start), (x1, end)], fill=_ACTUAL, width=2)
+
+
+def _write_name(
+    pen: ImageDraw.ImageDraw, corners: tuple[int, int, int, int], text: str, font: Any, size: tuple[int, int]
+) -> None:
+    """Above the box, or inside it at the top of the picture, on a dark ground."""
+    width, height = round(font.getlength(text)), _NAME_SIZE + 2
+    left = max(0, min(corners[0], size[0] - width))
+    top = corners[1] - height if corners[1] >= height else corners[1] + 1
+    pen.rectangle((left, top, left + width, top + height - 1), fill=_BACKGROUND)
+    pen.text((left, top), text, fill=_PREDICTED, font=font)
+
+
+def _cut(text: str, width: int, font: Any) -> str:
+    while text and font.getlength(text) > width:
+        text = text[:-1]
+    return text

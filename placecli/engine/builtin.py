@@ -20,6 +20,8 @@ class BuiltinImageEncoder(nn.Module):
     [B, N, D] in row order. `depth` 0 is the convolutional network alone.
     """
 
+    only_for_patches: tuple[str, ...] = ()
+
     def __init__(self, image_size: int, patch: int, width: int, depth: int, heads: int) -> None:
         super().__init__()
         _check_heads("image", width, heads)

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
@@ -75,12 +74,14 @@ def build_empty_encoder(model: ModelConfig, image_size: int, *, weights: str = "
     return build_image_encoder(sized, weights=weights)
 
 
-def encoder_digest(encoder: torch.nn.Module) -> str:
-    """SHA-256 over the names and values of all weights: equal for equal encoders wherever they came from."""
+def global_feature_digest(encoder: ImageEncoder) -> str:
+    """SHA-256 over the names and values of all weights that the global feature depends on: equal for encoders that give
+    equal global features, wherever they came from."""
     sha = hashlib.sha256()
     for name, tensor in sorted(encoder.state_dict().items()):
-        sha.update(name.encode())
-        sha.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+        if not name.startswith(encoder.only_for_patches):
+            sha.update(name.encode())
+            sha.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     return sha.hexdigest()
 
 

@@ -31,6 +31,8 @@ class TransformerImageEncoder(nn.Module):
     the patches [B, N, D].
     """
 
+    only_for_patches: tuple[str, ...] = ()
+
     def __init__(self, backbone: Any) -> None:
         super().__init__()
         self.backbone = backbone
@@ -54,6 +56,9 @@ class ConvolutionalImageEncoder(nn.Module):
     where, deep enough to say what. With published weights BatchNorm keeps their statistics also in training:
     a study's features then do not depend on the rest of its batch.
     """
+
+    only_for_patches = ("lateral.", "top.", "norm.")
+    """Beginnings of the names of weights on which the global feature does not depend."""
 
     def __init__(self, backbone: Any, image_size: int, width: int, *, freeze_statistics: bool) -> None:
         super().__init__()

@@ -54,6 +54,9 @@ class SegmentationConfig(TuningConfig):
     """dice: binary cross-entropy + soft Dice. focal-dice: the field's 10 focal - log Dice."""
     threshold: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.5
     """A pixel is inside where its probability is above."""
+    learning_rate: Positive = 1e-3
+    patience: Annotated[int, Field(ge=0)] = 0
+    """A decoder gains most while the rate falls: 0 lets it fall to the end."""
     epochs: Count = 30
     batch_size: Annotated[int, Field(ge=1)] = 8
 

@@ -97,6 +97,7 @@ def test_frozen_leaves_every_weight_and_statistic_and_the_fields_way_does_not(
     preset = settings(tune="frozen", freeze=freeze, max_steps=3)
     tune(preset, store, tmp_path / "out", Start("run", run_folder))
     tuned = load_tuned(tmp_path / "out")
+    assert {name.split(".")[0] for name, part in tuned.model.named_parameters() if part.requires_grad} == {"decoder"}
     before, after = state(load_model(run_folder).model.image_encoder), state(tuned.model.encoder)  # type: ignore[arg-type]
     changed = {name.split(".")[-1] for name in before if not torch.equal(before[name], after[name])}
     assert changed == (set() if freeze == "all" else {"running_mean", "running_var", "num_batches_tracked"})
@@ -229,19 +230,24 @@ def test_a_split_without_anything_marked_is_told(tmp_path: Path) -> None:
         tune(settings(), store, tmp_path / "out")
 
 
-def test_the_constant_mask_is_the_best_of_all_levels(store: Store) -> None:
+def test_the_constant_mask_is_the_best_of_all_levels(tmp_path: Path) -> None:
+    made, images, shapes = make_rows({"train": 40}, 0)
+    shapes[:] = 0
+    for i, shape in enumerate(shapes):
+        shape[: i + 1, : i + 1] = 255
+    store = open_store(write_rows(tmp_path / "store", made, images, shapes))
     rows = store.select("train")
     masks = store.masks(rows) > 0
-    mean = masks.mean(axis=0)
 
-    def dice_of(constant: np.ndarray) -> float:
-        both, total = (masks & constant).sum(axis=(1, 2)), masks.sum(axis=(1, 2)) + constant.sum()
-        return float((2 * both / total).mean())
+    def dice_of(side: int) -> float:
+        both = np.minimum(np.arange(1, 41), side) ** 2
+        return float((2 * both / (np.arange(1, 41) ** 2 + side**2)).mean())
 
+    best = max(range(1, 41), key=dice_of)
     constant = best_constant_mask(store, rows)
     assert constant is not None
-    best = max(dice_of(mean >= level) for level in np.unique(mean)[1:])
-    assert dice_of(constant) == pytest.approx(best, abs=1e-12)
+    np.testing.assert_array_equal(constant, masks[best - 1])
+    assert 1 < best < 40
     assert best_constant_mask(store, []) is None
 
 

@@ -231,23 +231,18 @@ def test_a_split_without_anything_marked_is_told(tmp_path: Path) -> None:
 
 
 def test_the_constant_mask_is_the_best_of_all_levels(tmp_path: Path) -> None:
-    made, images, shapes = make_rows({"train": 40}, 0)
-    shapes[:] = 0
-    for i, shape in enumerate(shapes):
-        shape[: i + 1, : i + 1] = 255
-    store = open_store(write_rows(tmp_path / "store", made, images, shapes))
+    made, images, shapes = make_rows({"train": 64}, 0)
+    sizes = 30 * np.arange(1, 65)  # each mask within the next: their mean has 64 levels
+    for shape, size in zip(shapes.reshape(64, -1), sizes, strict=True):
+        shape[:] = np.arange(SIZE * SIZE) < size
+    store = open_store(write_rows(tmp_path / "store", made, images, shapes * 255))
     rows = store.select("train")
-    masks = store.masks(rows) > 0
-
-    def dice_of(side: int) -> float:
-        both = np.minimum(np.arange(1, 41), side) ** 2
-        return float((2 * both / (np.arange(1, 41) ** 2 + side**2)).mean())
-
-    best = max(range(1, 41), key=dice_of)
+    means = [float((2 * np.minimum(sizes, size) / (sizes + size)).mean()) for size in sizes]
+    best = int(np.argmax(means))
     constant = best_constant_mask(store, rows)
     assert constant is not None
-    np.testing.assert_array_equal(constant, masks[best - 1])
-    assert 1 < best < 40
+    assert 0 < best < 63
+    np.testing.assert_array_equal(constant, store.masks([rows[best]])[0] > 0)
     assert best_constant_mask(store, []) is None
 
 

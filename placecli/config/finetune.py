@@ -65,6 +65,8 @@ class DetectionConfig(TuningConfig):
     """The boxes of a store, by a detector of mmdet on the encoder's maps."""
 
     tune: Literal["frozen", "full"] = "full"
+    freeze: Literal["all", "weights"] = "all"
+    """As for segmentation."""
     head: Literal["fcos", "yolov3"] = "fcos"
     """fcos: without anchors. yolov3: the field's, with anchors of COCO scaled to the image."""
     labels: tuple[str, ...] = ()
@@ -91,24 +93,34 @@ class DetectionConfig(TuningConfig):
 class ReportGenerationConfig(TuningConfig):
     """The report of a study, by a transformer decoder that looks at the patches of its images."""
 
-    sections: tuple[Literal["findings", "impression"], ...] = ("findings", "impression")
+    sections: Annotated[tuple[Literal["findings", "impression"], ...], Field(min_length=1)] = ("findings", "impression")
+    """What is written, in this order."""
     views: Annotated[int, Field(ge=1, le=2)] = 1
     """Images of a study that are read."""
     cleaning: Literal["clean", "compat"] = "clean"
-    """compat: R2Gen's cleaning of reports, byte for byte, also of the references."""
+    """compat: R2Gen's cleaning of reports, byte for byte, without sections."""
+    compat_source: Literal["iu-xray", "mimic"] = "iu-xray"
+    """Whose of R2Gen's two cleaners compat means."""
     layers: Count = 3
     width: Count = 256
     heads: Count = 4
     dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.1
-    vocabulary: Annotated[int, Field(ge=100)] = 3000
     min_count: Count = 3
     """A word that occurs less often in the train split is unknown."""
-    max_tokens: Annotated[int, Field(ge=8, le=1024)] = 100
+    max_tokens: Annotated[int, Field(ge=8, le=1024)] = 128
+    """Longest report, start and end included."""
     num_beams: Count = 3
+    select_by: Literal["bleu_4", "cider", "loss"] = "bleu_4"
+    """What chooses the model on the validate split."""
+    validate_reports: Count = 100
+    """Studies of the validate split that are written, greedily, for the first two."""
     grounding: Literal["none", "mark", "drop"] = "none"
-    """mark: say which sentences the encoder's own observation score contradicts. drop: leave them out."""
-    grounding_threshold: float = 0.0
+    """mark: say which sentences the pre-trained run contradicts. drop: leave them out."""
+    grounding_threshold: float = -1.0
+    """A sentence is contradicted where its score lies below this many standard deviations from its mean over images."""
     tune: Literal["frozen", "full"] = "frozen"
+    augment: Weight = 0.0
+    """0: as stored, so that patches of a frozen encoder are computed once."""
     epochs: Count = 30
     batch_size: Annotated[int, Field(ge=1)] = 16
 

@@ -19,6 +19,10 @@ def load_use(task: str) -> Use:
             from placecli.tasks import segment
 
             return segment.Segmentation()
+        case "report-generation":
+            from placecli.tasks import report
+
+            return report.ReportGeneration()
         case "detection":
             from placecli.tasks import detect
 

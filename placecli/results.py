@@ -118,6 +118,8 @@ def flatten(record: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
         name = f"{prefix}{key}"
         if isinstance(value, Mapping) and "value" in value:
             yield name, with_interval(value)
+        elif isinstance(value, Mapping) and "difference" in value:
+            yield name, with_interval({**value, "value": value["difference"]})
         elif isinstance(value, Mapping) and "published" in value and "here" in value:
             yield name, "published {published:,}, here {here:,} ({note})".format_map(value)
         elif isinstance(value, Mapping):

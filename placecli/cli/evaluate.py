@@ -3,27 +3,56 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from placecli import overrides, results, terminal
 from placecli.cli.options import DeviceOption, DryRunOption, JsonOption, ProtocolOption, QuietOption, SetOption, option
 
+if TYPE_CHECKING:
+    from placecli.tasks.evaluation import Evaluation
+
+TaskName = Literal[
+    "retrieval",
+    "zero-shot",
+    "grounding",
+    "class-retrieval",
+    "classification",
+    "segmentation",
+    "detection",
+    "report-generation",
+    "leaks",
+]
+
+TaskOption = Annotated[
+    TaskName | None,
+    option(
+        "TASK",
+        "retrieval, zero-shot, grounding, class-retrieval; classification, segmentation, detection, report-generation"
+        " of tuned runs; leaks.",
+        "the run's own; the first three of a pre-trained run",
+    ),
+]
+
 
 def evaluate(
-    task: Annotated[
-        Literal["retrieval", "zero-shot", "grounding"] | None,
-        option("retrieval|zero-shot|grounding", "What to measure.", "all three"),
-    ] = None,
+    task: TaskOption = None,
     run: Annotated[
         list[Path] | None,
-        option("RUN", "Model; repeat it to compare; - takes them from stdin.", "newest under ./runs"),
+        option("RUN", "Model; repeat it to compare with the first; - takes them from stdin.", "newest under ./runs"),
     ] = None,
-    data: Annotated[Path | None, option("STORE", "Store.", "the store the run learnt from")] = None,
+    predictions: Annotated[
+        list[Path] | None, option("FILE", "Score JSON lines of any program (repeatable); with --task and --data.")
+    ] = None,
+    data: Annotated[
+        list[Path] | None, option("STORE", "Store; leaks takes two.", "the store the run learnt from")
+    ] = None,
     split: Annotated[
-        Literal["train", "validate", "test"], option("train|validate|test", "Whose patients are asked about.")
+        Literal["train", "validate", "test", "all"],
+        option("train|validate|test|all", "Whose patients are asked about."),
     ] = "test",
     protocol: ProtocolOption = "clean",
     seed: Annotated[int | None, option("SEED", "evaluate.seed, of the bootstrap.", "of the preset")] = None,
@@ -33,29 +62,125 @@ def evaluate(
     json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Measure a model on unseen patients.
+    """Measure models, or predictions, on unseen patients.
 
-    Retrieval in both directions, zero-shot AUROC per finding, and grounding: one object a run and task, with 95 %
-    intervals bootstrapped by patient.
+    One object a run and task, with 95 % intervals bootstrapped by patient and what chance gives; for each further run
+    its differences to the first, on the same resamples.
     """
-    from placecli.tasks import evaluate as stage
-    from placecli.tasks.plan import plan
-
-    output = results.Output(json)
+    stores = overrides.piped_all(data or [], "store", "data")
+    output, files = results.Output(json), predictions or []
+    if task == "leaks":
+        _print_leaks(output, stores)
+        return
+    if len(stores) > 1:
+        raise typer.BadParameter("several --data go with --task leaks only")
+    if files and (task is None or not stores):
+        raise typer.BadParameter("--predictions needs --task and --data")
     changes = [*(set_ or []), *overrides.assign("evaluate.seed", seed)]
+    wanted = _Wanted(task, stores[0] if stores else None, split, protocol, device, changes, keeps_material=False)
+    runs = [] if files and not run else overrides.choose_runs(run or [], quiet)
+    if dry_run:
+        for each in runs:
+            output.record(wanted.plan(each), "place evaluate --dry-run")
+        return
     with terminal.Progress(quiet) as progress:
-        for each in overrides.choose_runs(run or [], quiet):
-            config = overrides.load_of_run(each, "evaluate", changes).evaluate
-            choices: dict[str, Any] = {"split": split, "protocol": protocol, "device": device, "config": config}
-            if dry_run or not task:  # what is wrong with run or store is said once, not by each of three tasks
-                planned = plan(each, data, split, "--data")
-            if dry_run:
-                output.record(planned, "place evaluate --dry-run")
-                continue
-            for name in [task] if task else stage.TASKS:
-                # A task of the three that the store holds nothing for is left out, saying so.
-                with nullcontext() if task else terminal.skipping_failures():
-                    result = stage.evaluate(each, data, name, progress=progress, **choices)
-                    output.record(result, f"place evaluate --task {name}")
+        found = [*wanted.measure(runs, output, progress), *wanted.score(files, runs, output)]
+    _print_comparisons(output, found)
     if not output.num_written:
         raise typer.Exit(terminal.EXIT_FAILED)
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """What was asked for, the same for all runs."""
+
+    task: Any
+    data: Path | None
+    split: str
+    protocol: Literal["clean", "compat"]
+    device: str
+    changes: list[str]
+    keeps_material: bool
+
+    def plan(self, run: Path) -> dict[str, Any]:
+        """What `--dry-run` prints of a run."""
+        from placecli.tasks.evaluate_tuned import plan_tuned
+        from placecli.tasks.plan import plan
+        from placecli.tasks.tuned import is_tuned
+
+        overrides.load_of_run(run, "evaluate", self.changes)
+        return plan_tuned(run, self.data, self.split) if is_tuned(run) else plan(run, self.data, self.split, "--data")
+
+    def measure(self, runs: list[Path], output: results.Output, progress: terminal.Progress) -> list[Evaluation]:
+        """Evaluations of runs, each printed as it comes."""
+        from placecli.tasks import evaluate as stage
+
+        found = []
+        for each in runs:
+            config = overrides.load_of_run(each, "evaluate", self.changes).evaluate
+            if not self.task:  # what is wrong with run or store is said once, not by each of three tasks
+                self.plan(each)
+            for name in stage.tasks_of(each, self.task):
+                # A task of the three that the store holds nothing for is left out, saying so.
+                with nullcontext() if self.task else terminal.skipping_failures():
+                    result = stage.evaluate(
+                        each,
+                        self.data,
+                        name,
+                        split=self.split,
+                        protocol=self.protocol,
+                        config=config,
+                        device=self.device,
+                        progress=progress,
+                        keeps_material=self.keeps_material,
+                    )
+                    output.record(result, f"place evaluate --task {name}")
+                    found.append(result)
+        return found
+
+    def score(self, files: list[Path], runs: list[Path], output: results.Output) -> list[Evaluation]:
+        """Evaluations of files of predictions, read by the preset of the first run, else of the store."""
+        if not files:
+            return []
+        from placecli.data.store import open_store
+        from placecli.tasks.evaluate_tuned import evaluate_predictions
+
+        assert self.data is not None
+        store, found = open_store(self.data), []
+        if runs:
+            preset = overrides.load_of_run(runs[0], "evaluate", self.changes)
+        else:
+            preset = overrides.load_of_store(self.data, "evaluate", self.changes)
+        for file in files:
+            result = evaluate_predictions(
+                self.task,
+                file,
+                store,
+                preset,
+                split=self.split,
+                protocol=self.protocol,
+                keeps_material=self.keeps_material,
+            )
+            output.record(result, f"place evaluate --predictions {file}")
+            found.append(result)
+        return found
+
+
+def _print_leaks(output: results.Output, stores: list[Path]) -> None:
+    from placecli.tasks.leaks import report_leaks
+
+    record = report_leaks(stores)
+    if not output.as_json:
+        record = {key: value for key, value in record.items() if key != "found"}
+    output.record(record, "place evaluate --task leaks")
+
+
+def _print_comparisons(output: results.Output, found: list[Evaluation]) -> list[Any]:
+    if len(found) < 2:
+        return []
+    from placecli.tasks.paired import compare_with_first
+
+    comparisons = compare_with_first(found)
+    for each in comparisons:
+        output.record(each, f"place evaluate --task {each.task}: {each.run} minus {each.against}")
+    return comparisons

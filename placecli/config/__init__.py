@@ -25,9 +25,10 @@ from placecli.config.preset import (
 )
 from placecli.config.pretrain import ModelConfig, ObjectiveConfig, PretrainConfig
 from placecli.config.training import TrainingConfig
-from placecli.config.use import DemoConfig, EvaluateConfig, Prompts, RetrieveConfig
+from placecli.config.use import ClassRetrievalConfig, DemoConfig, EvaluateConfig, Prompts, RetrieveConfig
 
 __all__ = [
+    "ClassRetrievalConfig",
     "ClassificationConfig",
     "ConfigError",
     "DemoConfig",

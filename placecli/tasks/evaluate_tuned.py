@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -9,10 +10,12 @@ from typing import Any
 
 from placecli.config import EvaluateConfig, Preset
 from placecli.data.atomic import commit, flush_file, temporary_path
-from placecli.data.store import Store
+from placecli.data.store import Store, open_store
 from placecli.engine.distributed import Ranks, barrier
 from placecli.records import PlaceError, Row
 from placecli.tasks.evaluation import Evaluation, Findings, Resampling
+from placecli.tasks.leaks import clean_rows, training_store_of
+from placecli.tasks.material import TunedMaterial
 from placecli.tasks.predictions import read_predictions, write_predictions
 from placecli.tasks.tuned import PREDICTIONS, TEST, TunedRun, load_tuned
 from placecli.tasks.uses import load_use
@@ -29,12 +32,14 @@ def evaluate_tuned(
     config: EvaluateConfig,
     predictions: Path | None = None,
     progress: Progress | None = None,
+    keeps_material: bool = False,
 ) -> Evaluation:
     """Predict the split and score it. predictions: a file that the predictions are written to, one a line.
 
-    Raises PlaceError for a split without anything to score.
+    Raises PlaceError for a split without anything to score, or with images that leaked into a clean score.
     """
-    rows = _rows(run.use.select(store.select(split), run.preset), run.task, store, split)
+    selected = run.use.select(store.select(split), run.preset)
+    rows, left_out = _scored_rows(selected, run.task, store, split, protocol, run.path, config)
     device = next(run.model.parameters()).device
     stage = f"predict {split}"
 
@@ -47,7 +52,8 @@ def evaluate_tuned(
         write_predictions(predictions, made)
     resampling = Resampling(config.bootstrap, config.seed)
     findings = run.use.score(made, store, rows, run.preset, run.about, protocol, resampling)
-    return _evaluation(run.task, str(run.path), store, split, protocol, resampling, findings)
+    material = TunedMaterial(store, rows, made, run.preset, run.about) if keeps_material else None
+    return _evaluation(run.task, str(run.path), store, split, protocol, resampling, findings, left_out, material)
 
 
 def evaluate_predictions(
@@ -59,19 +65,53 @@ def evaluate_predictions(
     split: str,
     protocol: str,
     about: dict[str, Any] | None = None,
+    keeps_material: bool = False,
 ) -> Evaluation:
     """Score predictions that another program, or an earlier `place`, wrote for this split; the same code as for a run.
 
     about: of the run that made them; None takes labels from the preset or the store. Raises PlaceError naming the
-    line of the file that is not readable.
+    line of the file that is not readable, or as `evaluate_tuned` does.
     """
     use = load_use(task)
-    rows = _rows(use.select(store.select(split), preset), task, store, split)
+    selected = use.select(store.select(split), preset)
+    rows, left_out = _scored_rows(selected, task, store, split, protocol, None, preset.evaluate)
     resampling = Resampling(preset.evaluate.bootstrap, preset.evaluate.seed)
+    made = list(read_predictions(file))
     if about is None:
-        about = use.about_predictions(list(read_predictions(file)), rows, preset)
-    findings = use.score(list(read_predictions(file)), store, rows, preset, about, protocol, resampling)
-    return _evaluation(task, str(file), store, split, protocol, resampling, findings)
+        about = use.about_predictions(made, rows, preset)
+    findings = use.score(made, store, rows, preset, about, protocol, resampling)
+    material = None
+    if keeps_material:
+        matched = {str(prediction.get("image_id")): prediction for prediction in made}
+        found = [matched.get(row.image_id, {}) for row in rows]
+        material = TunedMaterial(store, rows, found, preset, about)
+    return _evaluation(task, str(file), store, split, protocol, resampling, findings, left_out, material)
+
+
+def check_test(task: str, store: Store, preset: Preset, protocol: str) -> None:
+    """Raises PlaceError where a clean score of the test split would be refused, so that nothing is learnt in vain."""
+    rows = load_use(task).select(store.select("test"), preset)
+    if rows:
+        _scored_rows(rows, task, store, "test", protocol, None, preset.evaluate)
+
+
+def plan_tuned(run: Path, data: Path | None, split: str) -> dict[str, Any]:
+    """What an evaluation of a tuned run would read; predicts nothing. Raises PlaceError as the evaluation itself would."""
+    loaded = load_tuned(run)
+    store = open_store(data) if data is not None else training_store_of(run)
+    if store is None:
+        raise PlaceError(f"{run}: its training store is not known or not there any more; name a store with --data")
+    rows = store.select(split)
+    return {
+        "run": str(run),
+        "task": loaded.task,
+        "model": loaded.digest,
+        "data": str(store.path),
+        "split": split,
+        "images": len(rows),
+        "patients": len({row.patient_id for row in rows}),
+        "images_scored": len(loaded.use.select(rows, loaded.preset)),
+    }
 
 
 def test_once(run: Path, store: Store, protocol: str, group: Ranks, progress: Progress) -> dict[str, Any]:
@@ -118,13 +158,37 @@ def _read_test(file: Path) -> dict[str, Any] | None:
     return kept if isinstance(kept, dict) and {"digest", "protocol", "metrics"} <= kept.keys() else None
 
 
-def _rows(rows: list[Row], task: str, store: Store, split: str) -> list[Row]:
-    if not rows:
+def _scored_rows(
+    rows: list[Row], task: str, store: Store, split: str, protocol: str, run: Path | None, config: EvaluateConfig
+) -> tuple[list[Row], int]:
+    """What is scored, and how many images were left out because they leaked."""
+    kept = clean_rows(rows, store, split, task, run, config.leaks) if protocol == "clean" else rows
+    if not kept:
         raise PlaceError(f'{store.path}: split "{split}" holds nothing to score {task} on; choose another --split')
-    return rows
+    return kept, len(rows) - len(kept)
 
 
 def _evaluation(
-    task: str, run: str, store: Store, split: str, protocol: str, resampling: Resampling, findings: Findings
+    task: str,
+    run: str,
+    store: Store,
+    split: str,
+    protocol: str,
+    resampling: Resampling,
+    findings: Findings,
+    left_out: int,
+    material: TunedMaterial | None,
 ) -> Evaluation:
-    return Evaluation(task, run, str(store.path), split, protocol, task, resampling, findings)  # type: ignore[arg-type]
+    if left_out:
+        findings = dataclasses.replace(findings, counts={**findings.counts, "left_out_as_leaked": left_out})
+    return Evaluation(
+        task,  # type: ignore[arg-type]
+        run,
+        str(store.path),
+        split,
+        protocol,  # type: ignore[arg-type]
+        task,
+        resampling,
+        findings,
+        material,
+    )

@@ -14,25 +14,51 @@ from placecli.metrics.bootstrap import Statistic, bootstrap
 from placecli.records import Row
 
 Task = Literal[
-    "retrieval", "zero-shot", "grounding", "classification", "segmentation", "detection", "report-generation"
+    "retrieval",
+    "zero-shot",
+    "grounding",
+    "class-retrieval",
+    "classification",
+    "segmentation",
+    "detection",
+    "report-generation",
 ]
 Protocol = Literal["clean", "compat"]
 
 
 @dataclass(frozen=True, slots=True)
+class Sample:
+    """What a measure was computed from, so that two runs can be compared case by case: docs/evaluation.md, differences.
+
+    `statistic` takes case weights [R, n] and gives float64 [R]; `patients` [n] names each case's patient.
+    """
+
+    statistic: Statistic
+    patients: NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
 class Measure:
-    """One number with its 95 % interval and the number of cases it is taken over; nan where it is undefined."""
+    """One number with its 95 % interval and the number of cases it is taken over; nan where it is undefined.
+
+    A measure without a sample has no interval of its difference to that of another run.
+    """
 
     value: float
     low: float
     high: float
     n: int
     positives: int | None = None
+    sample: Sample | None = field(default=None, compare=False, repr=False)
 
     def to_record(self) -> dict[str, Any]:
         """{"value", "ci95": [low, high] or null, "n"} and "positives" where it means something; null for nan."""
-        ends = [_plain(self.low), _plain(self.high)]
-        record: dict[str, Any] = {"value": _plain(self.value), "ci95": None if None in ends else ends, "n": self.n}
+        ends = [plain_number(self.low), plain_number(self.high)]
+        record: dict[str, Any] = {
+            "value": plain_number(self.value),
+            "ci95": None if None in ends else ends,
+            "n": self.n,
+        }
         return record if self.positives is None else {**record, "positives": self.positives}
 
 
@@ -53,7 +79,8 @@ class Resampling:
         num_cases = len(patients)
         value = float(np.asarray(statistic(np.ones((1, num_cases))))[0])
         interval = bootstrap(statistic, patients, replicates=self.replicates, seed=self.seed)
-        return Measure(value, interval.low, interval.high, num_cases, positives)
+        sample = Sample(statistic, np.asarray(patients))
+        return Measure(value, interval.low, interval.high, num_cases, positives, sample)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +105,8 @@ class Evaluation:
     score: str
     resampling: Resampling
     findings: Findings
+    material: object = field(default=None, compare=False, repr=False)
+    """What a page of pictures needs of it (tasks/material.py); None where nobody asked."""
 
     def to_record(self) -> dict[str, Any]:
         """The object that is printed, plain values ready for JSON."""
@@ -89,7 +118,7 @@ class Evaluation:
             "protocol": self.protocol,
             "n": self.findings.n,
             "metrics": {name: measure.to_record() for name, measure in self.findings.metrics.items()},
-            "chance": {name: _plain(value) for name, value in self.findings.chance.items()},
+            "chance": {name: plain_number(value) for name, value in self.findings.chance.items()},
             "counts": dict(self.findings.counts),
             "score": self.score,
             "bootstrap": {"replicates": self.resampling.replicates, "seed": self.resampling.seed, "by": "patient"},
@@ -117,5 +146,5 @@ def nan_mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.asarray(np.where(is_number, values, 0.0).sum(axis=0) / is_number.sum(axis=0))
 
 
-def _plain(value: float) -> float | None:
+def plain_number(value: float) -> float | None:
     return float(value) if math.isfinite(value) else None

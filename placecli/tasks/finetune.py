@@ -22,7 +22,7 @@ from placecli.engine.run_folder import open_run, run_folder
 from placecli.engine.start import Start
 from placecli.engine.training import Setting, Training
 from placecli.records import PlaceError
-from placecli.tasks.evaluate_tuned import test_once
+from placecli.tasks.evaluate_tuned import check_test, test_once
 from placecli.tasks.probe_run import fit_probe
 from placecli.tasks.tuned_card import write_tuned_card
 from placecli.tasks.tuning import build_model, choose_examples, from_start, plan, resolve
@@ -104,6 +104,7 @@ def finetune(
     began = time.monotonic()
     store, use = open_store(data), load_use(task)
     resolved = resolve(task, preset, start, store)
+    check_test(task, store, resolved, protocol)
     stages = progress or (lambda stage, done, total: None)
     results, sizes = [], (0, 0, 0)
     with ranks(device) as group, signals.listen() as stop:

@@ -80,6 +80,9 @@ class DetectionConfig(TuningConfig):
     """fcos: convolutions before each of its outputs."""
     finest_stride: Literal[4, 8] = 8
     """Pixels between two places of the finest map; 4 for findings of a few pixels."""
+    turned_box: Literal["ellipse", "corners"] = "ellipse"
+    """What an augmentation that turns an image makes of a box: the box around the turned ellipse that filled it, or around
+    its turned corners, which is larger than the finding."""
     score_threshold: Fraction = 0.05
     """Boxes with a lower score are not told."""
     overlap: Fraction = 0.5

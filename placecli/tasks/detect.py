@@ -86,6 +86,7 @@ class DetectionLearner:
                 *read_boxes(row, self.labels, store.size),
                 self.image_size,
                 None if moves is None else moves.part(slice(i, i + 1)),
+                self.config.turned_box,
             )
             for i, row in enumerate(rows[part])
         ]
@@ -148,7 +149,13 @@ class Detection:
         return {"labels": list(labels), "mmdet": compose(preset.pretrain.model, size, shapes, len(labels), config)}
 
     def build(self, preset: Preset, about: dict[str, Any], encoder: ImageEncoder) -> Detector:
-        return Detector(encoder, about.get("mmdet", {}), is_frozen=self.section(preset).tune == "frozen")
+        config = self.section(preset)
+        return Detector(
+            encoder,
+            about.get("mmdet", {}),
+            is_frozen=config.tune == "frozen",
+            adapts_statistics=config.freeze == "weights",
+        )
 
     def learner(
         self, model: nn.Module, preset: Preset, about: dict[str, Any], examples: Examples, ranks: Ranks

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import numpy as np
 import torch
@@ -17,6 +17,8 @@ from placecli.engine.detection.detector import BoxTargets, FoundBoxes
 from placecli.metrics.detection import Detections, Targets, make_detections, make_targets
 from placecli.records import PlaceError, Row
 from placecli.tasks.use import Prediction
+
+Turned = Literal["ellipse", "corners"]
 
 MIN_VISIBLE: Final = 0.25
 """Share of a moved box that must still lie in the frame."""
@@ -58,30 +60,35 @@ def read_boxes(row: Row, labels: Sequence[str], frame: int) -> tuple[Tensor, Ten
     return torch.tensor(corners).reshape(-1, 4).float() / frame, torch.tensor(numbers, dtype=torch.int64)
 
 
-def place_boxes(corners: Tensor, numbers: Tensor, size: int, augmentation: Augmentation | None) -> BoxTargets:
-    """The boxes of one image in pixels of the encoder's image of `size`, after its augmentation (of one image).
+def place_boxes(
+    corners: Tensor, numbers: Tensor, size: int, augmentation: Augmentation | None, turned: Turned = "ellipse"
+) -> BoxTargets:
+    """The boxes of one image in pixels of the encoder's image of `size`, after its augmentation (of one image), cut at the frame.
 
-    What is moved is the upright rectangle around the four moved corners, cut at the frame. A box with less than a quarter of its
-    moved area left, or a side below a pixel, is dropped.
+    A box with less than a quarter of its moved area left in the frame, or a side below a pixel, is dropped.
     """
-    moved = corners if augmentation is None else move_boxes(corners, augmentation)
+    moved = corners if augmentation is None else move_boxes(corners, augmentation, turned)
     cut = moved.clamp(0, 1)
     visible = _areas(cut) >= MIN_VISIBLE * _areas(moved)
     kept = visible & ((cut[:, 2:] - cut[:, :2]).amin(dim=1) * size >= MIN_SIDE)
     return BoxTargets(cut[kept] * size, numbers[kept])
 
 
-def move_boxes(corners: Tensor, augmentation: Augmentation) -> Tensor:
-    """float32 [n, 4] in fractions of the frame -> the upright rectangles around where they come to lie, not cut.
+def move_boxes(corners: Tensor, augmentation: Augmentation, turned: Turned) -> Tensor:
+    """float32 [n, 4] in fractions of the frame -> the upright boxes of where they come to lie, not cut.
 
-    `augmentation` is that of the one image that all n are in; the same map as `augment.apply` moves pixels by.
+    `augmentation` is that of the one image that all n are in; the same map as `augment.apply` moves pixels by. A turned
+    box is no upright one: its upright box is that around its four corners, or around the ellipse that filled it.
     """
-    x0, y0, x1, y1 = (corners * 2 - 1).unbind(1)
-    across, down = torch.stack([x0, x1, x0, x1], 1), torch.stack([y0, y0, y1, y1], 1)
+    centre, half = corners[:, :2] + corners[:, 2:] - 1, corners[:, 2:] - corners[:, :2]
     cosine, sine, scale = augmentation.rotation.cos(), augmentation.rotation.sin(), augmentation.scale
-    x = scale * (cosine * across - sine * down) + 2 * augmentation.shift_x
-    y = scale * (sine * across + cosine * down) + 2 * augmentation.shift_y
-    return (torch.stack([x.amin(1), y.amin(1), x.amax(1), y.amax(1)], 1) + 1) / 2
+    x = scale * (cosine * centre[:, 0] - sine * centre[:, 1]) + 2 * augmentation.shift_x
+    y = scale * (sine * centre[:, 0] + cosine * centre[:, 1]) + 2 * augmentation.shift_y
+    by_width = torch.stack([half[:, 0] * cosine, half[:, 0] * sine], 1).abs()
+    by_height = torch.stack([half[:, 1] * sine, half[:, 1] * cosine], 1).abs()
+    reach = scale * (by_width + by_height if turned == "corners" else torch.hypot(by_width, by_height))
+    moved = torch.stack([x, y], 1)
+    return (torch.cat([moved - reach, moved + reach], 1) + 1) / 2
 
 
 def to_prediction(image_id: str, found: FoundBoxes, labels: Sequence[str], scale: float, frame: int) -> Prediction:

@@ -18,6 +18,7 @@ from placecli.engine.augment import Augmentation, apply, draw, transform_content
 from placecli.engine.detection.detector import FoundBoxes
 from placecli.records import Box, PlaceError, Row
 from placecli.tasks.detection_boxes import (
+    Turned,
     box_labels,
     known_rows,
     move_boxes,
@@ -82,40 +83,53 @@ def shifted(x: float, y: float, scale: float = 1.0, degrees: float = 0.0) -> Aug
     )
 
 
-def test_shift_scale_and_quarter_turn_in_closed_form() -> None:
+@pytest.mark.parametrize("turned", ["ellipse", "corners"])
+def test_shift_scale_and_quarter_turn_in_closed_form(turned: Turned) -> None:
     corners = torch.tensor([[0.5, 0.25, 0.75, 0.5]])
-    torch.testing.assert_close(
-        move_boxes(corners, shifted(0.1, -0.05)), corners + torch.tensor([0.1, -0.05, 0.1, -0.05])
-    )
-    torch.testing.assert_close(move_boxes(corners, shifted(0, 0, 2.0)), torch.tensor([[0.5, 0.0, 1.0, 0.5]]))
+
+    def moved(augmentation: Augmentation) -> Tensor:
+        return move_boxes(corners, augmentation, turned)
+
+    torch.testing.assert_close(moved(shifted(0.1, -0.05)), corners + torch.tensor([0.1, -0.05, 0.1, -0.05]))
+    torch.testing.assert_close(moved(shifted(0, 0, 2.0)), torch.tensor([[0.5, 0.0, 1.0, 0.5]]))
     # Clockwise by 90 degrees: right of the middle goes below it, above it goes right.
-    torch.testing.assert_close(move_boxes(corners, shifted(0, 0, 1.0, 90)), torch.tensor([[0.5, 0.5, 0.75, 0.75]]))
+    torch.testing.assert_close(moved(shifted(0, 0, 1.0, 90)), torch.tensor([[0.5, 0.5, 0.75, 0.75]]))
+
+
+@pytest.mark.parametrize(("turned", "half"), [("ellipse", 0.25), ("corners", 0.25 * math.sqrt(2))])
+def test_half_a_quarter_turn_of_a_square(turned: Turned, half: float) -> None:
+    moved = move_boxes(torch.tensor([[0.25, 0.25, 0.75, 0.75]]), shifted(0, 0, 1.0, 45), turned)
+    torch.testing.assert_close(moved, torch.tensor([[0.5 - half, 0.5 - half, 0.5 + half, 0.5 + half]]))
 
 
 @given(st.integers(0, 10_000), st.floats(0.0, 1.0))
-def test_a_box_moves_as_the_content_of_an_image_does(seed: int, strength: float) -> None:
+def test_corners_move_as_the_content_of_an_image_does(seed: int, strength: float) -> None:
     moved = draw(1, strength, torch.Generator().manual_seed(seed))
     corners = torch.tensor([[0.3, 0.4, 0.5, 0.7]])
-    torch.testing.assert_close(move_boxes(corners, moved).clamp(0, 1), transform_content(corners, moved))
+    torch.testing.assert_close(move_boxes(corners, moved, "corners").clamp(0, 1), transform_content(corners, moved))
 
 
-def bright_rectangle(image: Tensor) -> tuple[float, float, float, float]:
+def bright_bounds(image: Tensor) -> tuple[float, float, float, float]:
     """Bounds of what is brighter than the ground, in pixels."""
     rows, columns = np.nonzero(image[0].numpy() > 0.0)
     return float(columns.min()), float(rows.min()), float(columns.max() + 1), float(rows.max() + 1)
 
 
+@pytest.mark.parametrize("turned", ["ellipse", "corners"])
 @pytest.mark.parametrize("seed", range(8))
-def test_a_box_moves_with_the_pixels_under_it(seed: int) -> None:
-    """Held against the image itself: a bright rectangle on gray, moved by `apply`, at half the frame's size."""
-    generator = torch.Generator().manual_seed(seed)
-    drawn = draw(1, 1.0, generator)
+def test_a_box_moves_with_the_pixels_under_it(seed: int, turned: Turned) -> None:
+    """Held against the image itself: a bright ellipse or rectangle on gray, moved by `apply`, at half the frame's size."""
+    drawn = draw(1, 1.0, torch.Generator().manual_seed(seed))
     still = {name: getattr(NEUTRAL, name) for name in ("gamma", "contrast", "brightness", "noise")}
     moves = dataclasses.replace(drawn, **still)
     frame = torch.full((1, 1, 128, 128), 60, dtype=torch.uint8)
-    frame[..., 40:80, 44:92] = 220
-    seen = bright_rectangle(apply(frame, 64, moves)[0])
-    target = place_boxes(torch.tensor([[44, 40, 92, 80]]) / 128, torch.tensor([0]), 64, moves)
+    y, x = torch.meshgrid(torch.arange(128) + 0.5, torch.arange(128) + 0.5, indexing="ij")
+    across, down = (x - 68) / 28, (y - 60) / 15
+    inside = across**2 + down**2 <= 1 if turned == "ellipse" else torch.maximum(across.abs(), down.abs()) <= 1
+    frame[0, 0, inside] = 220
+    seen = bright_bounds(apply(frame, 64, moves)[0])
+    corners = torch.tensor([[40.0, 45, 96, 75]]) / 128
+    target = place_boxes(corners, torch.tensor([0]), 64, moves, turned)
     # Half a pixel by the picture's raster, another by its interpolation.
     np.testing.assert_allclose(target.boxes[0].numpy(), seen, atol=1.2)
 

@@ -93,6 +93,12 @@ def test_a_false_alarm_on_an_empty_image_costs_by_the_clean_count_only(rows: lis
     assert compat["counts"]["compat_images"] == compat["map_compat"].n == 16
 
 
+def test_the_fields_interval_draws_the_patients_of_the_images_that_it_counts(rows: list[Row]) -> None:
+    of_whom = [dataclasses.replace(row, patient_id="one" if row.boxes else row.image_id) for row in rows]
+    measure = score(noisy(rows), of_whom, "compat", replicates=20)["map_compat"]
+    assert measure.low == pytest.approx(measure.value) == measure.high
+
+
 def test_the_field_counts_nothing_without_a_confident_detection(rows: list[Row]) -> None:
     scored = score([predict(row, *((box, 0.4) for box in row.boxes)) for row in rows], rows, "compat")
     assert scored["map"].value == pytest.approx(1.0)

@@ -39,12 +39,20 @@ class FoundBoxes:
 class Detector(nn.Module):
     """The encoder and, on its maps, a neck and a head of mmdet, as a configuration says.
 
-    With `is_frozen` the encoder takes no gradient and stays in evaluation mode also while the rest trains.
+    With `is_frozen` the encoder takes no gradient and stays in evaluation mode also while the rest trains;
+    `adapts_statistics` leaves that mode out, so that BatchNorm keeps adapting, as in the field's code.
     """
 
-    def __init__(self, encoder: ImageEncoder, configuration: Mapping[str, Any], *, is_frozen: bool) -> None:
+    def __init__(
+        self,
+        encoder: ImageEncoder,
+        configuration: Mapping[str, Any],
+        *,
+        is_frozen: bool,
+        adapts_statistics: bool = False,
+    ) -> None:
         super().__init__()
-        self.encoder, self.is_frozen = encoder, is_frozen
+        self.encoder, self.stands_still = encoder, is_frozen and not adapts_statistics
         if is_frozen:
             encoder.requires_grad_(False)
         self.detector = _build(encoder, configuration)
@@ -53,7 +61,7 @@ class Detector(nn.Module):
 
     def train(self, mode: bool = True) -> Detector:
         super().train(mode)
-        if self.is_frozen:
+        if self.stands_still:
             self.encoder.eval()
         return self
 

@@ -196,7 +196,8 @@ class Detection:
         protocol: str,
         resampling: Resampling,
     ) -> Findings:
-        return score_detection(predictions, rows, tuple(about["labels"]), protocol, resampling)
+        learnt_from = known_rows(store.select("train"), self.section(preset))
+        return score_detection(predictions, rows, tuple(about["labels"]), protocol, resampling, learnt_from)
 
 
 def _predict(

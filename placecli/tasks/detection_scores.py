@@ -21,6 +21,7 @@ from placecli.metrics.detection import (
 )
 from placecli.metrics.froc import collect_marks, froc, points_in_boxes
 from placecli.records import PlaceError, Row
+from placecli.tasks.detection_baseline import constant_boxes
 from placecli.tasks.detection_boxes import predicted_boxes, true_boxes
 from placecli.tasks.evaluation import Findings, Measure, Resampling
 from placecli.tasks.predictions import match_predictions
@@ -33,12 +34,18 @@ _CELLS: Final = 4_000_000
 
 
 def score_detection(
-    predictions: Sequence[Prediction], rows: Sequence[Row], labels: Sequence[str], protocol: str, resampling: Resampling
+    predictions: Sequence[Prediction],
+    rows: Sequence[Row],
+    labels: Sequence[str],
+    protocol: str,
+    resampling: Resampling,
+    learnt_from: Sequence[Row] = (),
 ) -> Findings:
     """COCO's mean average precision over all images, that at overlaps of 0.5 and 0.75, FROC, and AP at 0.5 by label.
 
     With protocol "compat" also "map_compat", the field's counting, which leaves out every image without a box or without
-    a confident detection. Raises PlaceError for a row without a prediction, boxes that are none, or a split without a box.
+    a confident detection. `chance` is what `constant_boxes` of the rows `learnt_from` get. Raises PlaceError for a row
+    without a prediction, boxes that are none, or a split without a box.
     """
     found = [predicted_boxes(made, labels) for made in match_predictions(predictions, rows, "boxes")]
     wanted = [true_boxes(row, labels) for row in rows]
@@ -47,21 +54,40 @@ def score_detection(
             f"no image of this split has a box of {', '.join(labels) or 'any label'}; choose another split"
         )
     patients = np.asarray([row.patient_id for row in rows])
-    matches = match(found, wanted)
-    metrics = {"map": resampling.measure(_mean_precision(matches), patients)}
-    for name, threshold in (("map_50", 0.5), ("map_75", 0.75)):
-        metrics[name] = resampling.measure(_mean_precision(_at(matches, threshold)), patients)
-    metrics["froc"] = resampling.measure(_froc(found, wanted), patients)
-    counts: dict[str, Any] = _count(found, wanted, labels, patients)
+    positives = {f"ap_50[{label}]": int(sum((w.classes == i).sum() for w in wanted)) for i, label in enumerate(labels)}
+    metrics = {
+        name: resampling.measure(statistic, patients, positives.get(name))
+        for name, statistic in _statistics(found, wanted, labels).items()
+    }
+    counts = _count(found, wanted, labels, patients)
     if protocol == "compat":
         metrics["map_compat"], counts["compat_images"] = _compat(found, wanted, patients, resampling)
+    return Findings(len(rows), metrics, _chance(wanted, labels, learnt_from), counts)
+
+
+def _statistics(found: Sequence[Detections], wanted: Sequence[Targets], labels: Sequence[str]) -> dict[str, Statistic]:
+    """Every metric by name; of a label only where it has a box."""
+    matches = match(found, wanted)
     halves = _at(matches, 0.5)
-    for number, label in enumerate(labels):
-        boxes = int((matches.target_category == number).sum())
-        if boxes:
-            statistic = _mean_precision(_of(halves, number))
-            metrics[f"ap_50[{label}]"] = resampling.measure(statistic, patients, boxes)
-    return Findings(len(rows), metrics, {}, counts)
+    named = {
+        "map": _mean_precision(matches),
+        "map_50": _mean_precision(halves),
+        "map_75": _mean_precision(_at(matches, 0.75)),
+        "froc": _froc(found, wanted),
+    }
+    present = set(matches.target_category.tolist())
+    return named | {
+        f"ap_50[{label}]": _mean_precision(_of(halves, i)) for i, label in enumerate(labels) if i in present
+    }
+
+
+def _chance(wanted: Sequence[Targets], labels: Sequence[str], learnt_from: Sequence[Row]) -> dict[str, float]:
+    """What the same boxes get on every image; {} where there is nothing to learn them from."""
+    if not learnt_from:
+        return {}
+    statistics = _statistics([constant_boxes(learnt_from, labels)] * len(wanted), wanted, labels)
+    weights = np.ones((1, len(wanted)))
+    return {name: float(statistic(weights)[0]) for name, statistic in statistics.items()}
 
 
 def _at(matches: Matches, threshold: float) -> Matches:

@@ -11,6 +11,7 @@ from small_run import make_rows
 
 from placecli.records import Box, PlaceError, Row
 from placecli.tasks import detection_scores
+from placecli.tasks.detection_baseline import constant_boxes
 from placecli.tasks.detection_boxes import predicted_boxes, true_boxes
 from placecli.tasks.detection_scores import score_detection
 from placecli.tasks.evaluation import Resampling
@@ -129,6 +130,26 @@ def test_intervals_are_by_patient_and_blocks_do_not_matter(rows: list[Row], monk
     alone = [dataclasses.replace(row, patient_id="one") for row in rows]
     same = score(made, alone, replicates=10)["map"]
     assert same.low == pytest.approx(same.high)
+
+
+def test_boxes_that_are_the_same_everywhere_are_the_chance(rows: list[Row]) -> None:
+    """Half of the images have a box in one place, a quarter in another, the rest none."""
+    often, rare = Box("square", 4, 4, 10, 10), Box("square", 30, 20, 8, 8)
+    of_all = [
+        dataclasses.replace(
+            row, boxes=(dataclasses.replace(often, x=4 + i % 3),) if i % 2 else (rare,) if i % 4 else ()
+        )
+        for i, row in enumerate(rows)
+    ]
+    shown = constant_boxes(of_all, LABELS)
+    assert shown.boxes.tolist() == [[5.0, 4, 15, 14], [30, 20, 38, 28]]
+    assert shown.scores.tolist() == [0.5, 0.25]
+    findings = score_detection(noisy(of_all), of_all, LABELS, "clean", Resampling(0, 0), of_all)
+    # 12 of 24 are right, then 18 of 48: precision 1/2 up to recall 2/3, then 3/8, at 101 recalls of which 67 are below.
+    # Equal scores stand in the order of the images, which moves it by a few hundredths.
+    assert findings.chance["map_50"] == pytest.approx((67 * 12 / 24 + 34 * 18 / 48) / 101, abs=0.03)
+    assert findings.chance.keys() == findings.metrics.keys()
+    assert score_detection(noisy(rows), rows, LABELS, "clean", Resampling(0, 0)).chance == {}
 
 
 def test_missing_predictions_and_a_split_without_boxes_are_named(rows: list[Row]) -> None:

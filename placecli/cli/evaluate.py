@@ -55,6 +55,8 @@ def evaluate(
         option("train|validate|test|all", "Whose patients are asked about."),
     ] = "test",
     protocol: ProtocolOption = "clean",
+    html: Annotated[Path | None, option("FILE.html|DIR", "Write one page of tables, charts and pictures.")] = None,
+    show_ids: Annotated[bool, typer.Option("--show-ids", help="Show ids of studies and images on the page.")] = False,
     seed: Annotated[int | None, option("SEED", "evaluate.seed, of the bootstrap.", "of the preset")] = None,
     device: DeviceOption = "auto",
     set_: SetOption = None,
@@ -70,14 +72,14 @@ def evaluate(
     stores = overrides.piped_all(data or [], "store", "data")
     output, files = results.Output(json), predictions or []
     if task == "leaks":
-        _print_leaks(output, stores)
+        _print_leaks(output, stores, html)
         return
     if len(stores) > 1:
         raise typer.BadParameter("several --data go with --task leaks only")
     if files and (task is None or not stores):
         raise typer.BadParameter("--predictions needs --task and --data")
     changes = [*(set_ or []), *overrides.assign("evaluate.seed", seed)]
-    wanted = _Wanted(task, stores[0] if stores else None, split, protocol, device, changes, keeps_material=False)
+    wanted = _Wanted(task, stores[0] if stores else None, split, protocol, device, changes, html is not None)
     runs = [] if files and not run else overrides.choose_runs(run or [], quiet)
     if dry_run:
         for each in runs:
@@ -85,7 +87,9 @@ def evaluate(
         return
     with terminal.Progress(quiet) as progress:
         found = [*wanted.measure(runs, output, progress), *wanted.score(files, runs, output)]
-    _print_comparisons(output, found)
+        comparisons = _print_comparisons(output, found)
+        if html is not None and found:
+            _write_page(html, found, comparisons, show_ids)
     if not output.num_written:
         raise typer.Exit(terminal.EXIT_FAILED)
 
@@ -166,9 +170,11 @@ class _Wanted:
         return found
 
 
-def _print_leaks(output: results.Output, stores: list[Path]) -> None:
+def _print_leaks(output: results.Output, stores: list[Path], html: Path | None) -> None:
     from placecli.tasks.leaks import report_leaks
 
+    if html is not None:
+        raise typer.BadParameter("--html does not go with --task leaks")
     record = report_leaks(stores)
     if not output.as_json:
         record = {key: value for key, value in record.items() if key != "found"}
@@ -184,3 +190,9 @@ def _print_comparisons(output: results.Output, found: list[Evaluation]) -> list[
     for each in comparisons:
         output.record(each, f"place evaluate --task {each.task}: {each.run} minus {each.against}")
     return comparisons
+
+
+def _write_page(html: Path, found: list[Evaluation], comparisons: list[Any], show_ids: bool) -> None:
+    from placecli.tasks.html_report import write_report
+
+    terminal.say(f"wrote {write_report(html, found, comparisons, show_ids=show_ids)}")

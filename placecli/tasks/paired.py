@@ -114,8 +114,9 @@ def _interval(first: Sample, second: Sample, resampling: Resampling) -> Interval
 
 
 def _has_same_labels(name: str, mine: Mapping[str, Measure], theirs: Mapping[str, Measure]) -> bool:
-    base, is_mean, _ = name.partition("_macro")
-    if not is_mean:
-        return True
-    labels = [{key for key in metrics if key.startswith(f"{base}[")} for metrics in (mine, theirs)]
-    return labels[0] == labels[1]
+    return "_macro" not in name or labels_of(mine) == labels_of(theirs)
+
+
+def labels_of(metrics: Mapping[str, Measure]) -> set[str]:
+    """The labels that have a metric of their own."""
+    return {name.partition("[")[2].removesuffix("]") for name in metrics if "[" in name}

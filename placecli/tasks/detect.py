@@ -136,7 +136,8 @@ class Detection:
         """{"labels": [...], "mmdet": the configuration that the detector is built from, in mmdet's form}."""
         require_mmdet()
         config = self.section(preset)
-        labels = box_labels(examples.train, config)
+        # Of the whole split, not of the share that is learnt from: every share and seed is scored on the same labels.
+        labels = box_labels(examples.store.select("train"), config)
         if not any(box.label in labels for row in examples.train for box in row.boxes):
             raise PlaceError(
                 f"{examples.store.path}: no image of the train split has a box"

@@ -159,6 +159,14 @@ def test_shares_of_a_batch_hold_the_boxes_and_moves_of_the_whole(small: Store) -
     assert targets[2].boxes.shape == (0, 4), "image 4 has nothing in it"
 
 
+def test_a_small_share_is_scored_on_the_labels_of_the_whole_train_split(small: Store) -> None:
+    """Otherwise a rare label would leave the mean, and each share and seed would have a mean of its own."""
+    share = [row for row in small.select("train") if all(box.label == "square" for box in row.boxes)]
+    about = Detection().describe(Examples(small, share, small.select("validate")), settings())
+    assert about["labels"] == ["square", "stripe"]
+    assert about["mmdet"]["bbox_head"]["num_classes"] == 2
+
+
 def test_a_store_without_boxes_of_these_labels_is_named(small: Store) -> None:
     preset = settings(labels=["triangle"])
     examples = Examples(small, small.select("train"), [])

@@ -30,7 +30,7 @@ class ClassificationConfig(TuningConfig):
     kind: Literal["multi-label", "multi-class"] = "multi-label"
     """One label alone, as multi-label, is the binary case. multi-class: each image has exactly one of the labels."""
     labels: tuple[str, ...] = ()
-    """Empty: all labels that have both kinds of cases in the train split."""
+    """Empty: all labels that have both kinds of cases in the whole train split, whatever share is learnt from."""
     uncertain: Literal["zeros", "ones", "ignore", "mixed"] = "ignore"
     """How -1 is read. mixed: as present for `uncertain_present`, as absent for the others."""
     uncertain_present: tuple[str, ...] = ("Atelectasis", "Edema", "Pleural Effusion")

@@ -147,7 +147,7 @@ class Classification:
     def describe(self, examples: Examples, preset: Preset) -> dict[str, Any]:
         """{"labels": [...], "kind"}."""
         config = self.section(preset)
-        labels = choose_labels(examples.train, config)
+        labels = choose_labels(examples.population(), config)
         if config.kind == "multi-class" and len(labels) < 2:
             raise PlaceError("finetune.classification.kind multi-class needs at least two labels")
         return {"labels": list(labels), "kind": config.kind}

@@ -198,8 +198,8 @@ class _Fit:
     progress: Progress
 
     def probe(self, state: TrainingState, start: Start) -> TrainingState:
-        """Features are kept beside the run that they come from, else beside this one."""
-        home = start.run if start.kind == "run" and start.run is not None else self.run.parent
+        """Features are kept in the run that they, or the shape of their encoder, come from, else beside this one."""
+        home = start.run if start.run is not None else self.run.parent
         return fit_probe(
             self.model,
             self.preset,

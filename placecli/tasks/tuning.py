@@ -81,6 +81,5 @@ def choose_examples(use: Use, preset: Preset, store: Store) -> Examples:
             " has it (docs/data.md says which), or name another store with --data"
         )
     tuned = preset.finetune
-    return Examples(
-        store, draw_share(rows["train"], tuned.fraction, use.section(preset).seed, tuned.sampling), rows["validate"]
-    )
+    share = draw_share(rows["train"], tuned.fraction, use.section(preset).seed, tuned.sampling)
+    return Examples(store, share, rows["validate"], rows["train"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
@@ -31,6 +31,12 @@ class Examples:
     store: Store
     train: list[Row]
     validate: list[Row]
+    pool: list[Row] = field(default_factory=list)
+    """All rows that `train` is a share of; empty where it is no share."""
+
+    def population(self) -> list[Row]:
+        """What labels are taken from, so that every share and seed is scored on the same ones."""
+        return self.pool or self.train
 
 
 class Use(Protocol):

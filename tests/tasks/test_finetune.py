@@ -134,6 +134,15 @@ def test_a_share_smaller_than_a_batch_is_learnt_from(data: Path, start: Start, t
     assert tune(data, start, tmp_path / "share", config).train_images == 6
 
 
+def test_labels_are_those_of_the_whole_train_split_whatever_the_share(data: Path, start: Start, tmp_path: Path) -> None:
+    config = preset(tune="probe")
+    config = config.model_copy(update={"finetune": config.finetune.model_copy(update={"fraction": 0.01})})
+    summary = tune(data, start, tmp_path / "tiny", config)
+    assert summary.train_images == 2  # one patient: no label of the share need have both kinds
+    assert json.loads((tmp_path / "tiny" / "task.json").read_text())["labels"] == ["square", "stripe"]
+    assert summary.metrics["auroc_macro"]["value"] is not None
+
+
 def test_starts_that_cannot_be_are_refused_in_one_line(data: Path, tmp_path: Path) -> None:
     with pytest.raises(PlaceError, match="builtin encoder has no ImageNet weights"):
         tune(data, Start("imagenet", None), tmp_path / "a", preset())

@@ -162,8 +162,10 @@ def _tune_one(
                 checkpoint.write_json(run / checkpoint.TASK, about)
         if not was_done:
             fit = _Fit(use, preset, about, model, examples, run, group, progress)
-            state = fit.probe(state, start) if use.section(preset).tune == "probe" else fit.train(state, folder, stop)
-        metrics = test_once(run, store, protocol, group, progress)
+            state = (
+                fit.probe(state, start, stop) if use.section(preset).tune == "probe" else fit.train(state, folder, stop)
+            )
+        metrics = test_once(run, store, protocol, group, _stopping(stop, run, progress))
         if group.is_first:
             write_tuned_card(run, preset, state, about, metrics, examples, num_test)
         barrier(group)
@@ -197,7 +199,7 @@ class _Fit:
     group: Ranks
     progress: Progress
 
-    def probe(self, state: TrainingState, start: Start) -> TrainingState:
+    def probe(self, state: TrainingState, start: Start, stop: signals.StopRequest) -> TrainingState:
         """Features are kept in the run that they, or the shape of their encoder, come from, else beside this one."""
         home = start.run if start.run is not None else self.run.parent
         return fit_probe(
@@ -209,7 +211,7 @@ class _Fit:
             state,
             self.group,
             Path(home) / FEATURES,
-            self.progress,
+            _stopping(stop, self.run, self.progress),
         )
 
     def train(self, state: TrainingState, folder: Path | None, stop: signals.StopRequest) -> TrainingState:
@@ -220,6 +222,17 @@ class _Fit:
         stage = f"finetune {self.run.name}"
         training.run(stop, lambda done, total, loss, rate: self.progress(stage, done, total))
         return training.state
+
+
+def _stopping(stop: signals.StopRequest, run: Path, progress: Progress) -> Progress:
+    """`progress` that ends the work once a stop is asked for: what is not steps of training has nothing to save."""
+
+    def advance(stage: str, done: int, total: int) -> None:
+        if stop:
+            raise signals.Interrupted(f"{run}: stopped by {stop.name}; run the same command to continue")
+        progress(stage, done, total)
+
+    return advance
 
 
 def _fitting(section: TuningConfig, num_examples: int, group: Ranks) -> TuningConfig:

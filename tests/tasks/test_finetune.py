@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from small_run import small_preset, write_store
 
 from placecli.config import Preset
 from placecli.data.store import open_store
+from placecli.engine.signals import Interrupted
 from placecli.engine.start import Start
 from placecli.records import PlaceError
 from placecli.tasks import finetune as stage
@@ -132,6 +135,17 @@ def test_a_share_smaller_than_a_batch_is_learnt_from(data: Path, start: Start, t
     config = preset(tune="full", epochs=1)
     config = config.model_copy(update={"finetune": config.finetune.model_copy(update={"fraction": 0.1})})
     assert tune(data, start, tmp_path / "share", config).train_images == 6
+
+
+def test_a_probe_that_is_asked_to_stop_stops_and_the_same_command_goes_on(
+    data: Path, start: Start, tmp_path: Path
+) -> None:
+    def ask(stage_name: str, done: int, total: int) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(Interrupted, match="stopped by SIGTERM; run the same command to continue"):
+        stage.finetune("classification", preset(tune="probe"), data, start, tmp_path / "p", seeds=[1], progress=ask)
+    assert not tune(data, start, tmp_path / "p", preset(tune="probe")).runs[0].already_done
 
 
 def test_labels_are_those_of_the_whole_train_split_whatever_the_share(data: Path, start: Start, tmp_path: Path) -> None:

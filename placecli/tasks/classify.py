@@ -85,7 +85,11 @@ class ClassificationLearner:
     labels: tuple[str, ...]
     examples: Examples
     ranks: Ranks
-    may_leave_unused: bool = False
+
+    @property
+    def may_leave_unused(self) -> bool:
+        """A convolutional network has weights for its patches alone, which the global feature does not pass."""
+        return not self.model.is_frozen and bool(self.model.encoder.only_for_patches)
 
     @cached_property
     def objective(self) -> ClassificationLoss:

@@ -39,7 +39,7 @@ def plan(task: str, preset: Preset, data: Path, start: Start) -> dict[str, Any]:
         "test_images": len(use.select(store.select("test"), resolved)),
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "trainable_parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
-        **about,
+        **{key: value for key, value in about.items() if not isinstance(value, dict)},
     }
 
 

@@ -113,8 +113,10 @@ class ReportGenerationConfig(TuningConfig):
     max_tokens: Annotated[int, Field(ge=8, le=1024)] = 128
     """Longest report, start and end included."""
     num_beams: Count = 3
-    select_by: Literal["bleu_4", "cider", "loss"] = "bleu_4"
-    """What chooses the model on the validate split."""
+    length_penalty: Weight = 1.0
+    """Above 1 beam search favours longer reports, below 1 shorter ones."""
+    select_by: Literal["bleu_4", "cider", "loss"] = "loss"
+    """What chooses the model on the validate split. bleu_4: the field's choice; it rises and falls with length."""
     validate_reports: Count = 100
     """Studies of the validate split that are written, greedily, for the first two."""
     grounding: Literal["none", "mark", "drop"] = "none"

@@ -35,6 +35,7 @@ class Search:
 
     num_beams: int
     max_tokens: int
+    length_penalty: float = 1.0
     min_tokens: int = 0
     suppressed: tuple[int, ...] = ()
     use_cache: bool = True
@@ -66,8 +67,10 @@ class ReportDecoder(PreTrainedModel, GenerationMixin):  # type: ignore[misc, no-
         heads: int,
         dropout: float,
         length: int,
+        feed_forward: int = 0,
     ) -> ReportDecoder:
-        """A decoder for reports of at most `length` tokens; weights come from torch's generator."""
+        """A decoder for reports of at most `length` tokens; weights come from torch's generator. feed_forward: its
+        hidden width, 0 for four times `width`."""
         if width % heads:
             raise PlaceError(f"finetune.report_generation.width {width} is no multiple of heads {heads}")
         config = MBartConfig(
@@ -76,7 +79,7 @@ class ReportDecoder(PreTrainedModel, GenerationMixin):  # type: ignore[misc, no-
             encoder_layers=0,
             decoder_layers=layers,
             decoder_attention_heads=heads,
-            decoder_ffn_dim=4 * width,
+            decoder_ffn_dim=feed_forward or 4 * width,
             dropout=dropout,
             attention_dropout=dropout,
             max_position_embeddings=length,
@@ -116,6 +119,11 @@ class ReportDecoder(PreTrainedModel, GenerationMixin):  # type: ignore[misc, no-
     def get_encoder(self, *_: Any, **__: Any) -> None:
         """There is none: the memory comes from outside."""
 
+    def _reorder_cache(self, cache: Any, beams: Tensor) -> Any:
+        """Called by beam search. Beams of a study look at the same memory, so only what they wrote changes places."""
+        getattr(cache, "self_attention_cache", cache).reorder_cache(beams)
+        return cache
+
     @torch.no_grad()
     def write(self, memory: Tensor, mask: Tensor, prompt: Tensor, search: Search) -> Tensor:
         """Tokens int64 [B, T], the prompt [B, P] first, padded behind the end token."""
@@ -126,6 +134,7 @@ class ReportDecoder(PreTrainedModel, GenerationMixin):  # type: ignore[misc, no-
             decoder_input_ids=prompt,
             generation_config=GenerationConfig(  # type: ignore[no-untyped-call]
                 num_beams=search.num_beams,
+                length_penalty=search.length_penalty if search.num_beams > 1 else None,
                 do_sample=False,
                 max_new_tokens=search.max_tokens - num_prompt,
                 min_new_tokens=search.min_tokens or None,

@@ -125,16 +125,18 @@ def most_frequent_report(train: Sequence[Row], sections: Sequence[str]) -> str:
 
 def _cases(rows: Sequence[Row], train: Sequence[Row], config: ReportGenerationConfig) -> Cases:
     source, sections = config.compat_source, config.sections
-    known = frozenset(report_compat.count_words((raw_text(r, sections) for r in train), source, config.min_count))
+    min_count, limit = report_compat.MIN_COUNT[source], report_compat.MAX_TOKENS[source]
+    known = frozenset(report_compat.count_words((raw_text(r, sections) for r in train), source, min_count))
     texts = [reference_text(row, sections) for row in rows]
 
     def compat(text: str) -> Words:
-        return report_compat.clean(" ".join(text.split()), source).split()
+        # A model of R2Gen's words writes them as they are scored, "<unk>" included; any other text has to be cleaned.
+        return text.split() if config.cleaning == "compat" else report_compat.clean(text, source).split()
 
     return Cases(
         rows,
         [[tokenize(text)] for text in texts],
-        [[report_compat.reference_words(raw_text(r, sections), source, known, config.max_tokens)] for r in rows],
+        [[report_compat.reference_words(raw_text(row, sections), source, known, limit)] for row in rows],
         label_reports(texts),
         compat,
     )

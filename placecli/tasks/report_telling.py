@@ -30,7 +30,9 @@ class Seen:
 
 def search_of(vocabulary: Vocabulary, config: ReportGenerationConfig, *, num_beams: int | None = None) -> Search:
     """How a report is written by these settings."""
-    return Search(num_beams or config.num_beams, config.max_tokens, suppressed=vocabulary.suppressed)
+    return Search(
+        num_beams or config.num_beams, config.max_tokens, config.length_penalty, suppressed=vocabulary.suppressed
+    )
 
 
 def tell(

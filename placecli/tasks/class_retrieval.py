@@ -71,6 +71,11 @@ def evaluate_class_retrieval(
     rows = gallery.rows(np.arange(len(gallery)))
     needs_report = section.texts == "reports" and section.text_data is None
     usable = [i for i, row in enumerate(rows) if row.labels and (row.sentences or not needs_report)]
+    if not usable:
+        what = (
+            "a label and a report; name a store of reports in evaluate.class_retrieval.text_data, or set texts=prompts"
+        )
+        raise PlaceError(f"{gallery.store.path}: no image of this split has {what if needs_report else 'a label'}")
     labels = [rows[i].labels for i in usable]
     classes = section.classes or _classes_of(labels)
     pools = exclusive_pools(labels, classes)

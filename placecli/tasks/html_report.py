@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Final
 
 from placecli.data.atomic import write_file
-from placecli.data.store import open_store
+from placecli.data.leaks import leaks_of
+from placecli.data.store import Store, open_store
 from placecli.records import PlaceError
 from placecli.tasks.charts import Estimate
 from placecli.tasks.evaluation import Evaluation, Measure
@@ -60,7 +61,9 @@ def make_page(evaluations: Sequence[Evaluation], comparisons: Sequence[Compariso
         _part([each for each in evaluations if each.task == task], comparisons, names, show_ids) for task in tasks
     )
     shown = " and ".join(names.values()) if len(names) < 3 else ", ".join(names.values())
-    is_unseen = first.protocol == "clean" and first.split == "test"
+    num_leaked = _num_leaked(store, first.split)
+    is_unseen = first.protocol == "clean" and first.split == "test" and not num_leaked
+    told = f" {num_leaked:,} patients of this split are also in train." if num_leaked else ""
     banner = (
         "Every radiograph and every report here was made by a program; no patient is behind any of them. The figures say that"
         " the chain works, not how well it would do on patients."
@@ -84,11 +87,17 @@ def make_page(evaluations: Sequence[Evaluation], comparisons: Sequence[Compariso
             (f"{replicates:,}", f"bootstrap replicates by patient, seed {first.resampling.seed}"),
         ),
         runs=tuple(names.values()),
-        protocol=PROTOCOLS[first.protocol],
+        protocol=PROTOCOLS[first.protocol] + told,
         parts=parts,
         how_to_read=READING,
         footer="Definitions of all measures: docs/evaluation.md of placecli.",
     )
+
+
+def _num_leaked(store: Store, split: str) -> int:
+    """Patients of the split that are also in train, by the store's own comparison."""
+    counts = leaks_of(store)["counts"].get(f"train-{split}")
+    return 0 if counts is None else int(counts["patients"]["shared"])
 
 
 def _run_names(evaluations: Sequence[Evaluation]) -> dict[str, str]:

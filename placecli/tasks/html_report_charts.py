@@ -71,7 +71,7 @@ def interval_rows(estimates: Sequence[Estimate], chance: float | None, names: Se
     height = 16 * len(estimates) + 10
     said = "; ".join(f"{name} {_said(each)}" for name, each in zip(names, estimates, strict=True))
     said += "" if chance is None else f"; chance {chance:.3f}"
-    parts = [f'<svg class="row" viewBox="0 0 {width} {height}" role="img" aria-label="{escape(said)}">']
+    parts = [f'<svg class="row" width="{width}" viewBox="0 0 {width} {height}" role="img" aria-label="{escape(said)}">']
     across = _Row(0.0, 1.0, width)
     for tick in (0, 0.25, 0.5, 0.75, 1):
         parts.append(f'<line class="grid" x1="{across(tick)}" x2="{across(tick)}" y1="2" y2="{height - 2}"/>')
@@ -85,7 +85,7 @@ def difference_rows(estimates: Sequence[Estimate], reach: float, names: Sequence
     """SVG strip from -reach to reach with a row for each run: the difference and its interval; a line at 0."""
     height = 16 * len(estimates) + 10
     said = "; ".join(f"{name} {_said(each, '+.3f')}" for name, each in zip(names, estimates, strict=True))
-    parts = [f'<svg class="row" viewBox="0 0 {width} {height}" role="img" aria-label="{escape(said)}">']
+    parts = [f'<svg class="row" width="{width}" viewBox="0 0 {width} {height}" role="img" aria-label="{escape(said)}">']
     across = _Row(-reach, reach, width)
     for tick in (-reach, -reach / 2, reach / 2, reach):
         parts.append(f'<line class="grid" x1="{across(tick)}" x2="{across(tick)}" y1="2" y2="{height - 2}"/>')

@@ -41,7 +41,7 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class Cases:
-    """Several images under one heading. With `is_wide` each takes a row of its own, its texts beside its pictures."""
+    """Several images under one heading. With `is_wide` each takes a row of its own, its reports beside its pictures."""
 
     title: str
     note: str

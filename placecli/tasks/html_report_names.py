@@ -62,9 +62,19 @@ METRICS: Final = {
     "dice_all": ("Dice, all images", "an empty mask found empty counts 1"),
     "dice_pooled": ("Dice, pixels pooled", "all images as one"),
     "dice_compat": ("Dice as published", "mean of batch means"),
+    "bleu_1": ("BLEU-1", "words in common"),
+    "bleu_4": ("BLEU-4", "runs of four words in common"),
+    "rouge_l": ("ROUGE-L", "longest common word order"),
+    "cider_d": ("CIDEr-D", "rare words weigh more; up to 10"),
+    "meteor": ("METEOR", "words, stems and synonyms in common"),
+    "meteor_exact_stem": ("METEOR without synonyms", "words and stems in common"),
+    "f1_micro_14": ("Findings in common, F1", "14 findings by our labeler, all mentions alike"),
+    "f1_macro_14": ("Findings in common, F1", "14 findings by our labeler, mean over findings"),
+    "f1_micro_5": ("Five main findings, F1", "all mentions alike"),
     "map": ("Mean average precision", "COCO, IoU 0.50 to 0.95"),
     "map_50": ("Average precision at IoU 0.5", "mean over labels"),
     "map_75": ("Average precision at IoU 0.75", "mean over labels"),
+    "ap_50": ("Average precision at IoU 0.5", "one label"),
     "froc": ("FROC", "sensitivity at 1/8 to 8 false alarms an image"),
 }
 """By name of a metric what it is called, and a remark; the order of the page's tables. Others go by their own name."""
@@ -80,8 +90,8 @@ LABEL_METRICS: Final = {
 
 PROTOCOLS: Final = {
     "clean": (
-        "Protocol clean: no patient and no image of this split was learnt from, as far as ids and pixels can tell; equal"
-        " reports count as one; every image counts."
+        "Protocol clean: patients of this split are in no other split of its store, leaks being looked for by id and by"
+        " pixels; equal reports count as one; every image counts."
     ),
     "compat": (
         "Protocol compat: the field's published way of counting, with its known leaks and short-cuts. Compare these numbers"
@@ -96,7 +106,11 @@ READING: Final = (
         " images of a patient together. It says how much the choice of test patients matters, not what another training"
         " would give.",
     ),
-    ("Chance", "What guessing gives, computed; the black tick. A measure without one has no simple chance level."),
+    (
+        "Chance",
+        "What guessing gives, the black tick: a random order, an even guess; for masks and boxes the best guess that is the same"
+        " for every image; for reports the most frequent one. A measure without one has no simple chance level.",
+    ),
     (
         "Difference",
         "Both runs on the same resampled patients. Many measures are compared at once: one interval in twenty misses its"

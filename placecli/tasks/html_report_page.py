@@ -18,6 +18,12 @@ from placecli.tasks.page import picture
 NUM_OPEN: Final = 6
 """Labels whose charts are seen at once; the others unfold."""
 _CLASSES: Final = ("a", "b", "c", "d")
+_LEGEND: Final = (
+    '<p class="note marks"><mark class="agrees">states a finding that the other report states</mark>'
+    ' <mark class="contradicts">contradicts the other report</mark>'
+    ' <mark class="extra">a finding that the other does not mention</mark>'
+    ' <mark class="missed">a finding that was missed</mark></p>'
+)
 
 
 def render(page: Page) -> str:
@@ -180,10 +186,9 @@ def _card(card: Charts) -> str:
 
 def _cases(cases: Cases) -> str:
     kind = "wide" if cases.is_wide else "grid"
-    return (
-        f'<h3>{escape(cases.title)}</h3><p class="note">{escape(cases.note)}</p>'
-        f'<div class="{kind}">{"".join(map(_case, cases.cases))}</div>'
-    )
+    note = f'<p class="note">{escape(cases.note)}</p>' if cases.note else ""
+    legend = _LEGEND if cases.is_wide and cases.note else ""
+    return f'<h3>{escape(cases.title)}</h3>{note}{legend}<div class="{kind}">{"".join(map(_case, cases.cases))}</div>'
 
 
 def _case(case: Case) -> str:
@@ -196,9 +201,10 @@ def _case(case: Case) -> str:
     texts = "".join(f"<h5>{escape(title)}</h5><p>{_sentences(sentences)}</p>" for title, sentences in case.texts)
     ids = f'<p class="note">{escape(case.ids)}</p>' if case.ids else ""
     body = f'<div class="words">{texts}</div>' if texts else ""
+    layout = "layout" if len(case.pictures) > 1 else "layout single"
     return (
         f'<article class="case"><h4>{escape(case.title)}</h4>{ids}'
-        f'<div class="layout"><div class="pictures">{pictures}</div>{body}</div></article>'
+        f'<div class="{layout}"><div class="pictures">{pictures}</div>{body}</div></article>'
     )
 
 

@@ -158,7 +158,8 @@ def report_cases(material: TunedMaterial, ids: bool) -> tuple[Cases, ...]:
 
     def agreement_of(pair: _Pair) -> float | None:
         same, other = agreement(_written(pair[1]), report_sentences(pair[0]))
-        return 2 * same / (2 * same + other) if same + other else None
+        # Among equal shares the one with fewer errors is the better one.
+        return 2 * same / (2 * same + other) - 1e-3 * other if same + other else None
 
     def draw(pair: _Pair) -> Case:
         written, reference = _written(pair[1]), report_sentences(pair[0])
@@ -194,7 +195,7 @@ def _extremes(
     titles: tuple[str, str, str],
     count: int = NUM_SHOWN,
 ) -> tuple[Cases, ...]:
-    """The pairs of highest, middle and lowest agreement, none twice; those without an agreement are left out."""
+    """The pairs of highest, middle and lowest agreement, the note with the first; those without one are left out."""
     pairs = list(zip(material.rows, material.predictions, strict=True))
     values = [(value, i) for i, pair in enumerate(pairs) if (value := agreement_of(pair)) is not None]
     values.sort(key=lambda each: (-each[0], each[1]))
@@ -202,8 +203,8 @@ def _extremes(
     middle = max(0, (len(values) - count) // 2)
     groups = (values[:count], values[middle : middle + count], values[len(values) - count :])
     return tuple(
-        Cases(title, note, tuple(draw(pairs[i]) for _, i in group))
-        for title, group in zip(titles, groups, strict=True)
+        Cases(title, "" if number else note, tuple(draw(pairs[i]) for _, i in group))
+        for number, (title, group) in enumerate(zip(titles, groups, strict=True))
         if group
     )
 

@@ -112,8 +112,17 @@ def test_texts_may_be_prompts_or_reports_of_another_store(own_run: Path, store: 
     assert prompts["counts"]["texts"] == 2  # type: ignore[index]
     other = measured(own_run, queries, "compat", text_data=str(texts), per_class=6, cutoffs=(5,))
     assert other["counts"]["texts"] == 12  # type: ignore[index]
-    with pytest.raises(PlaceError, match="fewer than two classes"):
+    with pytest.raises(PlaceError, match="no image of this split has a label and a report; name a store of reports"):
         measured(own_run, queries)
+
+
+def test_too_few_images_of_a_class_are_named_with_their_numbers(own_run: Path, tmp_path: Path) -> None:
+    rows, images, masks = make_rows({"test": 24}, seed=4)
+    folder = write_rows(tmp_path / "store", rows, images, masks)
+    with pytest.raises(PlaceError, match=r"fewer than two classes .*square \d+\)"):
+        measured(own_run, folder, classes=("square",))
+    with pytest.raises(PlaceError, match="exclusive sets: 50 images"):
+        measured(own_run, folder, per_class=50)
 
 
 def test_reports_without_labels_are_read_by_our_labeler() -> None:

@@ -188,11 +188,21 @@ def test_cases_are_the_extremes(found: list[Evaluation]) -> None:
 
 def test_protocol_and_synthetic_data_are_said_in_words(found: list[Evaluation], tmp_path: Path) -> None:
     html = page_of(found, "retrieval", tmp_path)
-    assert "Protocol clean: no patient and no image" in html
+    assert "Protocol clean: patients of this split are in no other split" in html
     assert "Not for clinical use." in html
     compat = [dataclasses.replace(found[0], protocol="compat")]
     assert "known leaks" in write_report(tmp_path / "c", compat, []).read_text("utf-8")
     assert (tmp_path / "c" / "index.html").is_file()
+
+
+def test_a_split_that_shares_patients_with_train_is_not_called_unseen(found: list[Evaluation], tmp_path: Path) -> None:
+    rows, images, masks = make_rows({"train": 8, "test": 24}, seed=3)
+    rows[0] = dataclasses.replace(rows[0], patient_id=rows[9].patient_id)
+    store = write_rows(tmp_path / "leaky", rows, images, masks)
+    page = make_page([dataclasses.replace(found[3], data=str(store))], [], show_ids=False)
+    assert "1 patients of this split are also in train." in page.protocol
+    assert "unseen" not in page.title
+    assert "unseen" in make_page([found[3]], [], show_ids=False).title
 
 
 def test_every_text_is_escaped(found: list[Evaluation], tmp_path: Path) -> None:

@@ -90,7 +90,7 @@ def compare(
     """first - other on the headline metric, paired by seed."""
     differences = [a - b for a, b in zip(ours, theirs, strict=True)]
     mean, interval = statistics.fmean(differences), None
-    if len(differences) > 1:
+    if len(set(differences)) > 1:  # a probe on all labels is the same for every seed, and says nothing about spread
         half = STUDENT_95.get(len(differences) - 1, 1.96) * statistics.stdev(differences) / math.sqrt(len(differences))
         interval = [round(mean - half, 4), round(mean + half, 4)]
     base = statistics.fmean(theirs)

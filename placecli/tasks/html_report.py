@@ -23,6 +23,8 @@ from placecli.tasks.paired import Comparison, labels_of
 
 MOST_RUNS: Final = 4
 """As many as there are colours."""
+RANKED: Final = ("retrieval", "zero-shot", "class-retrieval")
+"""Tasks whose numbers depend on the score that is chosen."""
 DIFFERENT_LABELS: Final = (
     "The runs were not scored on the same labels, so their means over labels are not compared; the table by label is."
 )
@@ -144,10 +146,14 @@ def _have_other_labels(compared: Sequence[Comparison], metrics: Sequence[Mapping
 def _counts(evaluation: Evaluation) -> str:
     """Plain numbers of the counts, and what the score is."""
     plain = {"n": evaluation.findings.n, **evaluation.findings.counts}
-    told = [f"{name.replace('_', ' ')} {value:,}" for name, value in plain.items() if isinstance(value, int) and value]
+    told = [
+        f"{name.replace('_', ' ')} {value:,}"
+        for name, value in plain.items()
+        if isinstance(value, int) and value and name != "cases"
+    ]
     undefined = evaluation.findings.counts.get("undefined")
     left_out = f" Without both kinds of cases, so not scored: {', '.join(undefined)}." if undefined else ""
-    score = f" Ranked by the {evaluation.score} score." if evaluation.score != evaluation.task else ""
+    score = f" Ranked by the {evaluation.score} score." if evaluation.task in RANKED else ""
     return f"{', '.join(told)}.{score}{left_out}".replace("n ", "Cases ", 1)
 
 

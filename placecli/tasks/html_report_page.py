@@ -180,7 +180,7 @@ def _card(card: Charts) -> str:
     charts, title = "".join(card.charts), escape(card.title.replace("_", " "))
     return (
         f'<figure class="card"><figcaption><b>{title}</b> <span>{escape(card.note)}</span></figcaption>'
-        f'<div class="triple">{charts}</div></figure>'
+        f'<div class="charts of-{len(card.charts)}">{charts}</div></figure>'
     )
 
 

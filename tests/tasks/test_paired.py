@@ -12,6 +12,7 @@ import pytest
 from placecli.metrics.bootstrap import paired_difference
 from placecli.metrics.retrieval import weighted_mean
 from placecli.records import PlaceError
+from placecli.results import flatten
 from placecli.tasks.evaluation import Evaluation, Findings, Measure, Resampling
 from placecli.tasks.paired import compare, compare_with_first, difference
 
@@ -98,3 +99,13 @@ def test_runs_on_other_cases_are_refused() -> None:
     one = evaluation("a", {})
     with pytest.raises(PlaceError, match="a and b: split test and validate"):
         compare(one, evaluation("b", {}, split="validate"))
+
+
+def test_a_difference_is_one_line_of_the_table() -> None:
+    record = {
+        "metrics": {"auroc_macro": {"difference": 0.125, "ci95": [0.1, 0.15], "n": 3}, "map": {"difference": 1.0}}
+    }
+    assert list(flatten(record)) == [
+        ("metrics.auroc_macro", "0.125 (95 % 0.1 to 0.15)"),
+        ("metrics.map", "1"),
+    ]

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from placecli import __version__, terminal
-from placecli.cli import demo, evaluate, learn, preprocess, retrieve
+from placecli.cli import demo, evaluate, generate, learn, preprocess, retrieve
 
 app = typer.Typer(
     name="place",
@@ -44,6 +44,7 @@ for _command in (
     learn.pretrain,
     learn.finetune,
     retrieve.retrieve,
+    generate.generate_report,
     evaluate.evaluate,
     demo.demo,
 ):

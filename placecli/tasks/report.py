@@ -22,7 +22,7 @@ from placecli.tasks.report_grounding import Grounder, load_grounder, observe_ref
 from placecli.tasks.report_learning import ReportLearner
 from placecli.tasks.report_scores import NEAREST, score_reports
 from placecli.tasks.report_telling import Seen, tell
-from placecli.tasks.report_text import Vocabulary, one_per_study
+from placecli.tasks.report_text import Vocabulary, one_per_study, read_vocabulary
 from placecli.tasks.report_views import find_views, views_of
 from placecli.tasks.report_writer import ReportWriter
 from placecli.tasks.use import Advance, Examples, Prediction
@@ -44,11 +44,12 @@ class ReportGeneration:
         return one_per_study(rows, self.section(preset).sections)
 
     def describe(self, examples: Examples, preset: Preset) -> dict[str, Any]:
-        """{"tokens", "cleaning", "sections", "source", "spelling"}: the words of the train split."""
-        return Vocabulary.of_reports(examples.train, self.section(preset)).to_record()
+        """{"words", "sections", "vocabulary"}: how many words of the train split are written, and which."""
+        vocabulary = Vocabulary.of_reports(examples.train, self.section(preset))
+        return {"words": len(vocabulary), "sections": list(vocabulary.sections), "vocabulary": vocabulary.to_record()}
 
     def build(self, preset: Preset, about: dict[str, Any], encoder: ImageEncoder) -> ReportWriter:
-        return ReportWriter(encoder, Vocabulary.from_record(about), self.section(preset), reference_shape(preset))
+        return ReportWriter(encoder, read_vocabulary(about), self.section(preset), reference_shape(preset))
 
     def learner(
         self, model: nn.Module, preset: Preset, about: dict[str, Any], examples: Examples, ranks: Ranks
@@ -57,7 +58,7 @@ class ReportGeneration:
         config = self.section(preset)
         model.reference.copy_(observe_reference(preset, examples.store, examples.train, ranks.device))
         size = image_size_of(preset, config)
-        return ReportLearner(model, config, size, Vocabulary.from_record(about), examples, ranks)
+        return ReportLearner(model, config, size, read_vocabulary(about), examples, ranks)
 
     def predict(
         self,
@@ -70,7 +71,7 @@ class ReportGeneration:
         advance: Advance,
     ) -> Iterator[Prediction]:
         assert isinstance(model, ReportWriter)
-        config, vocabulary = self.section(preset), Vocabulary.from_record(about)
+        config, vocabulary = self.section(preset), read_vocabulary(about)
         size = image_size_of(preset, config)
         grounder: Grounder | None = None
         if config.grounding != "none":

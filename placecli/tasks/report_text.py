@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Final
@@ -72,12 +72,12 @@ class Vocabulary:
         return cls(tuple(special), config.cleaning, tuple(config.sections), source, spelling)
 
     @classmethod
-    def from_record(cls, about: dict[str, Any]) -> Vocabulary:
+    def from_record(cls, record: Mapping[str, Any]) -> Vocabulary:
         """The vocabulary of `to_record`."""
         try:
             names = ("cleaning", "sections", "source", "spelling")
-            cleaning, sections, source, spelling = (about[name] for name in names)
-            return cls(tuple(about["tokens"]), cleaning, tuple(sections), source, dict(spelling))
+            cleaning, sections, source, spelling = (record[name] for name in names)
+            return cls(tuple(record["tokens"]), cleaning, tuple(sections), source, dict(spelling))
         except (KeyError, TypeError):
             raise PlaceError("task.json: holds no vocabulary of reports; the run folder is damaged") from None
 
@@ -154,6 +154,11 @@ class Vocabulary:
         if self.cleaning == "compat":
             return " ".join(words)
         return tell_words([self.spelling.get(word, word) for word in words])
+
+
+def read_vocabulary(about: Mapping[str, Any]) -> Vocabulary:
+    """The vocabulary in a run's task.json. Raises PlaceError where it holds none."""
+    return Vocabulary.from_record(about.get("vocabulary") or {})
 
 
 def one_per_study(rows: Iterable[Row], sections: Sequence[str]) -> list[Row]:

@@ -30,8 +30,8 @@ from placecli.tasks.finetune import finetune
 
 HEADLINE = {
     "classification": "auroc_macro",
-    "segmentation": "dice_positive",
-    "detection": "ap50",
+    "segmentation": "dice_positives",
+    "detection": "map_50",
     "report-generation": "cider_d",
 }
 """The metric by which cells are compared; each cell prints all."""

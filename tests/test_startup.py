@@ -10,7 +10,7 @@ import pytest
 
 HEAVY = {
     *("torch", "torchvision", "pydicom", "transformers", "tokenizers", "timm", "pandas", "cv2", "numpy", "pyarrow"),
-    *("faiss", "scipy", "PIL", "imagecodecs", "tensorboard", "sklearn", "yaml"),
+    *("faiss", "scipy", "PIL", "imagecodecs", "tensorboard", "sklearn", "yaml", "mmdet", "mmcv", "mmengine"),
 }
 """pydantic is not among them: newer versions of typer load it themselves to read the options of a command."""
 PROBE = """

@@ -224,8 +224,10 @@ def test_evaluate_prints_one_object_a_run_and_task(demo: Demo) -> None:
     ask = ["evaluate", "--data", demo.store, "--set", "bootstrap=0", "--run", demo.run]
     said = place([*ask, "--run", str(demo.folder / "untrained"), "--task", "zero-shot"])
     assert said.code == 0, said.err
-    assert [record["task"] for record in said.records] == ["zero-shot", "zero-shot"]
-    assert said.records[0]["run"] != said.records[1]["run"]
+    assert [record["task"] for record in said.records] == ["zero-shot"] * 3
+    first, second, difference = said.records
+    assert first["run"] != second["run"]
+    assert (difference["run"], difference["against"]) == (second["run"], first["run"])
     every = place(ask)
     assert {record["task"] for record in every.records} == {"retrieval", "zero-shot", "grounding"}
     for record in every.records:

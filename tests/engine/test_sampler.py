@@ -54,7 +54,7 @@ def test_no_batch_holds_a_study_twice_while_others_are_left(images_per_study: in
 
 
 def test_too_few_pairs_for_one_step_names_the_sizes() -> None:
-    with pytest.raises(PlaceError, match=r"train split has 7 pairs.*4 x 2.*pretrain\.batch_size"):
+    with pytest.raises(PlaceError, match=r"train split has 7 examples.*4 x 2.*batch_size"):
         Sampler(np.arange(7), 4, 2, 0)
 
 

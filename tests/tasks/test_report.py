@@ -96,7 +96,7 @@ def test_four_studies_are_learnt_by_heart(tmp_path: Path, start: Start) -> None:
     ]
     store = open_store(write_rows(tmp_path / "store", rows, images, masks))
     # The encoder learns too: one that is drawn at random sees little difference.
-    config = preset(epochs=60, batch_size=4, tune="full", pretrained_learning_rate_scale=0.2, max_tokens=24)
+    config = preset(epochs=45, batch_size=4, tune="full", pretrained_learning_rate_scale=0.2, max_tokens=24)
     tune(store.path, Start("random", None), tmp_path / "run", config)
     run = load_tuned(tmp_path / "run")
     predictions = run.use.predict(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import Any, Final
 
 import numpy as np
@@ -81,23 +82,40 @@ def score_reports(
 
 
 def match_reports(predictions: Sequence[Prediction], rows: Sequence[Row]) -> list[Prediction]:
-    """The prediction of each row, by its image or else by its study. Raises PlaceError where one or its report lacks."""
+    """The prediction of each row, by its image, else its study, else a `query` that is the path of its file.
+
+    Raises PlaceError where a report or all of these lack, or a row has none.
+    """
     found: dict[str, Prediction] = {}
+    asked: dict[str, list[tuple[tuple[str, ...], Prediction]]] = {}
     for number, prediction in enumerate(predictions, start=1):
-        if "report" not in prediction or not {"image_id", "study_id"} & prediction.keys():
+        if "report" not in prediction or not {"image_id", "study_id", "query"} & prediction.keys():
             missing = "report" if "report" not in prediction else "image_id"
             raise PlaceError(f'predictions, line {number}: no "{missing}"; docs/reports.md shows the form')
         for kind in ("study", "image"):
             if prediction.get(f"{kind}_id") is not None:
                 found[f"{kind} {prediction[f'{kind}_id']}"] = prediction
-    keys = [f"image {row.image_id}" if f"image {row.image_id}" in found else f"study {row.study_id}" for row in rows]
-    lacking = sum(key not in found for key in keys)
+        if parts := PurePath(str(prediction.get("query") or "")).parts:
+            asked.setdefault(parts[-1], []).append((parts, prediction))
+    matched = [_match(row, found, asked) for row in rows]
+    lacking = sum(each is None for each in matched)
     if lacking:
         raise PlaceError(
             f"predictions: {lacking} of {len(rows)} studies of the split have no report; write one for every study, an"
-            " empty one included, so that nothing is scored by leaving it out"
+            " empty one included, so that nothing is scored by leaving it out, and name it by the store's image_id"
         )
-    return [found[key] for key in keys]
+    return [each for each in matched if each is not None]
+
+
+def _match(
+    row: Row, found: Mapping[str, Prediction], asked: Mapping[str, list[tuple[tuple[str, ...], Prediction]]]
+) -> Prediction | None:
+    by_id = found.get(f"image {row.image_id}") or found.get(f"study {row.study_id}")
+    source = PurePath(row.source).parts
+    if by_id is not None or not source:
+        return by_id
+    # A path ends with what the store knows of it, which is relative to the root of the release.
+    return next((each for parts, each in asked.get(source[-1], ()) if parts[-len(source) :] == source), None)
 
 
 def words_for_score(

@@ -111,6 +111,10 @@ def test_predictions_are_matched_by_image_or_study_and_none_may_lack(store: Stor
     rows = store.select("test")
     by_study = [{"study_id": row.study_id, "report": row.findings} for row in reversed(rows)]
     assert [each["report"] for each in match_reports(by_study, rows)] == TEXTS["test"]
+    by_file = [{"query": f"/root/of/{row.source}", "image_id": "stem", "report": row.findings} for row in rows]
+    assert [each["report"] for each in match_reports(by_file[::-1], rows)] == TEXTS["test"]
+    with pytest.raises(PlaceError, match="3 of 3 studies"):
+        match_reports([{**each, "query": f"other-{rows[0].source}"} for each in by_file], rows)
     with pytest.raises(PlaceError, match="1 of 3 studies"):
         match_reports(by_study[1:], rows)
     with pytest.raises(PlaceError, match='line 2: no "report"'):

@@ -44,10 +44,17 @@ def show_warnings() -> None:
 
 
 class Talk(logging.Handler):
-    """Says what is logged; through `sys.stderr` as it is at that time, so that bars make room for it."""
+    """Says what is logged, the same words once; through `sys.stderr` as it is then, so that bars make room for it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said: set[str] = set()
 
     def emit(self, record: logging.LogRecord) -> None:
-        say(" ".join(record.getMessage().split()))
+        message = " ".join(record.getMessage().split())
+        if message not in self._said:
+            self._said.add(message)
+            say(message)
 
 
 def say(message: str) -> None:

@@ -6,7 +6,6 @@ A preset is one YAML file; the resolved preset is saved in every store and run a
 from __future__ import annotations
 
 import difflib
-import functools
 import logging
 import types
 import typing
@@ -73,14 +72,8 @@ def parse_saved_preset(content: Mapping[str, Any], place: str) -> Preset:
                 parse_preset({name: kept[name]}, place)
             except ConfigError as error:
                 del kept[name]
-                _warn_once(f"{error}; the defaults of {name} hold")
+                logger.warning("%s; the defaults of %s hold", error, name)
     return parse_preset(kept, place)
-
-
-@functools.cache
-def _warn_once(message: str) -> None:
-    """A command opens the same run or store several times; the same warning is one."""
-    logger.warning("%s", message)
 
 
 def _is_tuned(content: Mapping[str, Any]) -> bool:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from placecli.engine.distributed import Ranks
 from placecli.engine.place import Place
 from placecli.engine.step import Autocast, ObjectivePass, to_model_input
 from placecli.engine.validation import validate
+from placecli.records import Row
 
 Stored = tuple[PairBatch, Augmentation | None]
 
@@ -36,6 +37,11 @@ class PairLearner:
     def objective(self) -> ObjectivePass:
         """PLACE's objective over a batch."""
         return ObjectivePass(self.model, self.config.objective)
+
+    @property
+    def rows(self) -> Sequence[Row]:
+        """The row of each example."""
+        return self.train.rows
 
     @property
     def groups(self) -> np.ndarray:
@@ -75,8 +81,3 @@ class PairLearner:
         """Recall or minus the loss, as `select_by` says, and all numbers by name."""
         found = validate(self.model, self.held_out, self.config, self.ranks, autocast)
         return found.score(self.config.select_by), found.values()
-
-    def name_examples(self, indices: np.ndarray) -> list[dict[str, Any]]:
-        """Ids and places in the store."""
-        rows = [self.train.rows[int(index)] for index in indices]
-        return [{"image_id": r.image_id, "study_id": r.study_id, "shard": r.shard, "row": r.row} for r in rows]

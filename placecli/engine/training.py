@@ -9,7 +9,7 @@ import contextlib
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +25,7 @@ from placecli.engine.checkpoint import Best, TrainingState
 from placecli.engine.distributed import Ranks, mean_over_ranks
 from placecli.engine.journal import Journal
 from placecli.engine.step import Autocast, choose_autocast, defer_gradients, wrap
-from placecli.records import PlaceError
+from placecli.records import PlaceError, Row
 
 Progress = Callable[[int, int, float, float], None]
 """Called after each step with steps done, steps in all, loss, and pairs per second."""
@@ -41,6 +41,10 @@ class Learner(Protocol):
     @property
     def objective(self) -> nn.Module:
         """forward(prepared batch) gives scalars by name, the one to minimise first, as "loss"; it holds `model`."""
+
+    @property
+    def rows(self) -> Sequence[Row]:
+        """The row of the store behind each example."""
 
     @property
     def groups(self) -> np.ndarray:
@@ -61,9 +65,6 @@ class Learner(Protocol):
 
     def validate(self, autocast: Autocast) -> tuple[float, dict[str, float]]:
         """The number that model selection maximises, and all numbers by name; equal on all ranks."""
-
-    def name_examples(self, indices: np.ndarray) -> list[dict[str, Any]]:
-        """Where to find these examples, for the file that names a batch which could not be learnt from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +188,8 @@ class Training:
         bad = [name for name, value in values.items() if not math.isfinite(value)]
         batches = [self.sampler.indices(step, i) for i in range(config.accumulate)]
         if self.setting.ranks.is_first:
-            examples = [example for indices in batches for example in self.learner.name_examples(indices)]
+            rows = [self.learner.rows[int(index)] for indices in batches for index in indices]
+            examples = [{"image_id": r.image_id, "study_id": r.study_id, "shard": r.shard, "row": r.row} for r in rows]
             record = {"step": step + 1, "not_finite": bad, "examples": examples}
             checkpoint.write_json(self.setting.run / checkpoint.FAILED_BATCH, record)
         raise PlaceError(

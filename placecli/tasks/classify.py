@@ -102,6 +102,11 @@ class ClassificationLearner:
         return read_targets(self.examples.train, self.labels, self.config)
 
     @property
+    def rows(self) -> Sequence[Row]:
+        """The row of each example."""
+        return self.examples.train
+
+    @property
     def groups(self) -> np.ndarray:
         """Any images may share a batch."""
         return np.arange(len(self.examples.train))
@@ -131,11 +136,6 @@ class ClassificationLearner:
             )
         value = float(macro(auroc, wanted, logits))
         return value, {"auroc_macro": value}
-
-    def name_examples(self, indices: np.ndarray) -> list[dict[str, Any]]:
-        """Ids and places in the store."""
-        rows = [self.examples.train[int(index)] for index in indices]
-        return [{"image_id": r.image_id, "study_id": r.study_id, "shard": r.shard, "row": r.row} for r in rows]
 
 
 class Classification:

@@ -71,6 +71,11 @@ class DetectionLearner:
         return DetectionLoss(self.model)
 
     @property
+    def rows(self) -> Sequence[Row]:
+        """The row of each example."""
+        return self.examples.train
+
+    @property
     def groups(self) -> np.ndarray:
         """Any images may share a batch."""
         return np.arange(len(self.examples.train))
@@ -115,11 +120,6 @@ class DetectionLearner:
         wanted = [true_boxes(row, self.labels) for row in rows]
         value = mean_average_precision(match(found, wanted))
         return value, {"map": value, "map_50": mean_average_precision(match(found, wanted, (0.5,)))}
-
-    def name_examples(self, indices: np.ndarray) -> list[dict[str, Any]]:
-        """Ids and places in the store."""
-        rows = [self.examples.train[int(index)] for index in indices]
-        return [{"image_id": r.image_id, "study_id": r.study_id, "shard": r.shard, "row": r.row} for r in rows]
 
 
 class Detection:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import torch
@@ -85,6 +84,11 @@ class ReportLearner:
         return Patches.compute(self.model, self.examples.store, studies, self.image_size, self.ranks.device)
 
     @property
+    def rows(self) -> Sequence[Row]:
+        """The row of each example."""
+        return self.examples.train
+
+    @property
     def groups(self) -> np.ndarray:
         """Equal for studies of one patient."""
         names = [row.patient_id for row in self.examples.train]
@@ -123,11 +127,6 @@ class ReportLearner:
         self.model.train(was_training)
         chosen = self.config.select_by
         return (-values["loss"] if chosen == "loss" else values[chosen]), values
-
-    def name_examples(self, indices: np.ndarray) -> list[dict[str, Any]]:
-        """Ids and places in the store."""
-        rows = [self.examples.train[int(index)] for index in indices]
-        return [{"image_id": r.image_id, "study_id": r.study_id, "shard": r.shard, "row": r.row} for r in rows]
 
     def _loss(self) -> float:
         total, count = 0.0, 0.0

@@ -107,6 +107,11 @@ class SegmentationLearner:
         return SegmentationLoss(self.model, is_focal=self.config.loss == "focal-dice")
 
     @property
+    def rows(self) -> Sequence[Row]:
+        """The row of each example."""
+        return self.examples.train
+
+    @property
     def groups(self) -> np.ndarray:
         """Any images may share a batch."""
         return np.arange(len(self.examples.train))
@@ -144,14 +149,6 @@ class SegmentationLearner:
             )
         values = validation_values(overlap)
         return values["dice_pooled"], values
-
-    def name_examples(self, indices: np.ndarray) -> list[dict[str, Any]]:
-        """Ids and places in the store."""
-        rows = [self.examples.train[int(index)] for index in indices]
-        return [
-            {"image_id": r.image_id, "study_id": r.study_id, "shard": r.shard, "row": r.row, "mask_row": r.mask_row}
-            for r in rows
-        ]
 
     @cached_property
     def _has_positive(self) -> bool:

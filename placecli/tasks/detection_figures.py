@@ -19,19 +19,13 @@ Picture = NDArray[np.uint8]
 
 _PANEL: Final = 300
 """Longest side of a panel's image, pixels."""
-_MARGIN: Final = 14
-_LINE: Final = 20
-_FONT_SIZE: Final = 15
 _NAME_SIZE: Final = 11
 _BACKGROUND: Final = (16, 17, 20)
-_TEXT: Final = (235, 235, 235)
-_FAINT: Final = (150, 152, 158)
 _PREDICTED: Final = (90, 220, 255)
 _ACTUAL: Final = (120, 255, 140)
 _DASH: Final = 5
 OVERLAP: Final = 0.5
 """From this intersection over union on a drawn box counts as found, in the caption."""
-LEGEND: Final = "Blue: found by the model, with its score. Green, dashed: drawn by the reader. Not for clinical use."
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,30 +83,6 @@ def draw_boxes(boxed: Boxed, longest: int = _PANEL) -> Picture:
     return np.asarray(canvas, np.uint8)
 
 
-def draw_box_sheet(entries: Sequence[Boxed], columns: int = 4) -> Picture:
-    """uint8 RGB: a panel for each entry in even rows, below it a caption, and `LEGEND` at the bottom.
-
-    Raises ValueError without an entry.
-    """
-    if not entries:
-        raise ValueError("no image to draw")
-    pictures = [draw_boxes(entry) for entry in entries]
-    columns = min(columns, len(pictures))
-    cell_width = max(picture.shape[1] for picture in pictures) + _MARGIN
-    cell_height = max(picture.shape[0] for picture in pictures) + _LINE + _MARGIN
-    rows, font = -(-len(pictures) // columns), ImageFont.load_default(_FONT_SIZE)
-    full_width = max(columns * cell_width, round(font.getlength(LEGEND)) + _MARGIN) + _MARGIN
-    canvas = Image.new("RGB", (full_width, rows * cell_height + 2 * _MARGIN + _LINE), _BACKGROUND)
-    pen = ImageDraw.Draw(canvas)
-    for i, (entry, picture) in enumerate(zip(entries, pictures, strict=True)):
-        left, top = _MARGIN + i % columns * cell_width, _MARGIN + i // columns * cell_height
-        canvas.paste(Image.fromarray(picture), (left, top))
-        caption = _cut(caption_of(entry), cell_width - _MARGIN, font)
-        pen.text((left, top + picture.shape[0] + 3), caption, fill=_TEXT, font=font)
-    pen.text((_MARGIN, canvas.height - _MARGIN - _LINE + 4), LEGEND, fill=_FAINT, font=font)
-    return np.asarray(canvas, np.uint8)
-
-
 def caption_of(entry: Boxed) -> str:
     """How many of the reader's boxes are found (right label, overlap of one half) and how many others are shown."""
     if entry.drawn is None:
@@ -163,9 +133,3 @@ def _write_name(
     top = corners[1] - height if corners[1] >= height else corners[1] + 1
     pen.rectangle((left, top, left + width, top + height - 1), fill=_BACKGROUND)
     pen.text((left, top), text, fill=_PREDICTED, font=font)
-
-
-def _cut(text: str, width: int, font: Any) -> str:
-    while text and font.getlength(text) > width:
-        text = text[:-1]
-    return text

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
 
 from placecli.metrics.segmentation import dice, measure_overlap
 
@@ -17,16 +15,9 @@ Picture = NDArray[np.uint8]
 
 _PANEL: Final = 300
 """Longest side of a panel's image, pixels."""
-_MARGIN: Final = 14
-_LINE: Final = 20
-_FONT_SIZE: Final = 15
-_BACKGROUND: Final = (16, 17, 20)
-_TEXT: Final = (235, 235, 235)
-_FAINT: Final = (150, 152, 158)
 _PREDICTED: Final = (90, 220, 255)
 _ACTUAL: Final = (120, 255, 140)
 _OPACITY: Final = 0.3
-LEGEND: Final = "Blue: marked by the model. Green outline: marked by the reader. Not for clinical use."
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,31 +46,6 @@ def draw_masks(marked: Marked, longest: int = _PANEL) -> Picture:
     return picture
 
 
-def draw_mask_sheet(entries: Sequence[Marked], columns: int = 4) -> Picture:
-    """uint8 RGB: a panel for each entry in even rows, below it Dice and title, and `LEGEND` at the bottom.
-
-    Raises ValueError without an entry.
-    """
-    if not entries:
-        raise ValueError("no image to draw")
-    pictures = [draw_masks(entry) for entry in entries]
-    columns = min(columns, len(pictures))
-    cell_width = max(picture.shape[1] for picture in pictures) + _MARGIN
-    cell_height = max(picture.shape[0] for picture in pictures) + _LINE + _MARGIN
-    num_rows = -(-len(pictures) // columns)
-    canvas = Image.new(
-        "RGB", (columns * cell_width + _MARGIN, num_rows * cell_height + 2 * _MARGIN + _LINE), _BACKGROUND
-    )
-    draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(_FONT_SIZE)
-    for i, (entry, picture) in enumerate(zip(entries, pictures, strict=True)):
-        left, top = _MARGIN + i % columns * cell_width, _MARGIN + i // columns * cell_height
-        canvas.paste(Image.fromarray(picture), (left, top))
-        caption = _cut(caption_of(entry), cell_width - _MARGIN, font)
-        draw.text((left, top + picture.shape[0] + 3), caption, fill=_TEXT, font=font)
-    draw.text((_MARGIN, canvas.height - _MARGIN - _LINE + 4), LEGEND, fill=_FAINT, font=font)
-    return np.asarray(canvas, np.uint8)
-
-
 def caption_of(entry: Marked) -> str:
     """Dice with the reader's mask, or what is the case where one of the two is empty, then the title."""
     if entry.actual is None:
@@ -101,9 +67,3 @@ def _outline(picture: Picture, inside: NDArray[np.uint8], colour: tuple[int, int
     """Draw into the picture; holes have an outline as well."""
     outlines, _ = cv2.findContours(inside, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
     cv2.drawContours(picture, outlines, -1, colour, 1, cv2.LINE_AA)
-
-
-def _cut(text: str, width: int, font: Any) -> str:
-    while text and font.getlength(text) > width:
-        text = text[:-1]
-    return text

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 
 from placecli.records import Box
-from placecli.tasks.detection_figures import Boxed, caption_of, crop_boxes, draw_box_sheet, draw_boxes
+from placecli.tasks.detection_figures import Boxed, caption_of, crop_boxes, draw_boxes
 
 GRAY = np.full((60, 40), 90, np.uint8)
 BLUE, GREEN = (90, 220, 255), (120, 255, 140)
@@ -44,14 +43,3 @@ def test_a_frame_is_cropped_with_its_boxes() -> None:
     assert entry.found == (Box("a", 1.0, 4.0, 2.0, 2.0),)
     assert entry.scores == (0.6,)
     assert entry.drawn == (Box("a", 0, 1, 3, 3),)
-
-
-def test_a_sheet_has_a_panel_for_each_entry_and_needs_one() -> None:
-    entries = [boxed([Box("a", 1, 1, 5, 5)], [0.5], [], "a title that is much too long for the panel " * 3)] * 5
-    sheet = draw_box_sheet(entries, columns=3)
-    assert sheet.dtype == np.uint8
-    assert sheet.shape[0] > 2 * 300
-    again = draw_box_sheet(entries, columns=3)
-    assert np.array_equal(sheet, again)
-    with pytest.raises(ValueError, match="no image"):
-        draw_box_sheet([])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from placecli.tasks.segmentation_figures import Marked, caption_of, draw_mask_sheet, draw_masks
+from placecli.tasks.segmentation_figures import Marked, caption_of, draw_masks
 
 GRAY = 100
 
@@ -57,14 +57,3 @@ def test_a_hole_is_outlined() -> None:
 )
 def test_captions_say_how_well_it_agrees(predicted: np.ndarray, actual: np.ndarray | None, words: str) -> None:
     assert caption_of(marked(predicted, actual)) == words
-
-
-def test_a_sheet_holds_every_entry_in_even_rows() -> None:
-    entries = [marked(rectangle(0, 0, i, i, (30, 30)), rectangle(0, 0, 9, 9, (30, 30))) for i in range(5)]
-    three, six = draw_mask_sheet(entries[:3], columns=3), draw_mask_sheet([*entries, entries[0]], columns=3)
-    assert three.shape[1] == six.shape[1]
-    assert three.dtype == np.uint8
-    panel = six.shape[0] - three.shape[0]
-    np.testing.assert_array_equal(three[:panel], six[:panel])
-    with pytest.raises(ValueError, match="no image"):
-        draw_mask_sheet([])

@@ -16,7 +16,7 @@ test:
 	$(PYTHON) -m pytest -q
 
 benchmarks:
-	for script in benchmarks/*.py; do $(PYTHON) $$script --quick || exit 1; done
+	for script in benchmarks/*.py benchmarks/evidence; do $(PYTHON) $$script --quick || exit 1; done
 
 docs:
 	$(PYTHON) docs/generate_cli.py

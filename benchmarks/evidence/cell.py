@@ -1,0 +1,191 @@
+"""One cell of the grid: pre-train, score, write cell.json; what is there already is not done again."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from altered import score_alterations
+from grid import Cell
+from where import score_pointing
+
+from placecli.config import Preset, change_preset
+from placecli.data.atomic import checksum, write_file
+from placecli.data.manifest import write_manifest
+from placecli.data.store import DESCRIPTION, MANIFEST, Store, open_store, store_digest
+from placecli.engine.checkpoint import load_model
+from placecli.engine.distributed import choose_device
+from placecli.engine.pretrain import pretrain
+from placecli.engine.start import Start
+from placecli.tasks.evaluate import evaluate
+from placecli.tasks.finetune import finetune
+
+FRACTIONS = (0.01, 0.1, 0.3, 1.0)
+DRAWS = (0, 1, 2)
+"""Seeds that draw the labelled patients; their mean is the cell's figure."""
+
+Scores = Mapping[str, float]
+
+
+def run_cell(cell: Cell) -> dict[str, Any]:
+    """The record of a cell: source, arm, seed, training, scores by kind. Raises what training raises."""
+    torch.set_num_threads(cell.threads)
+    file = cell.out / "cell.json"
+    record: dict[str, Any] = json.loads(file.read_text("utf-8")) if file.is_file() else {}
+    if all(name in record.get("scores", {}) for name in cell.scores):
+        return record
+    cell.out.mkdir(parents=True, exist_ok=True)
+    store = open_store(cell.store)
+    preset = change_preset(store.config, ["evaluate.bootstrap=0", *(f"pretrain.{each}" for each in cell.overrides)])
+    preset = change_preset(preset, [f"pretrain.seed={cell.seed}", *cell.tuned])
+    record = {"source": cell.source, "arm": cell.arm, "seed": cell.seed, **record}
+    record.setdefault("scores", {})
+    if cell.arm == "supervised":
+        record["scores"] = {key: {} for key in cell.scores} | {"probe": _supervise(cell, preset)}
+    else:
+        if "training" not in record:
+            record["training"] = _train(cell, preset)
+        for name in cell.scores:
+            if name not in record["scores"]:
+                started = time.monotonic()
+                values = SCORERS[name](cell, preset) if _is_scorable(name, store) else {}
+                record["scores"][name] = {**values, "seconds": round(time.monotonic() - started, 1)}
+                write_file(file, (json.dumps(record) + "\n").encode())
+    write_file(file, (json.dumps(record) + "\n").encode())
+    return record
+
+
+def _train(cell: Cell, preset: Preset) -> dict[str, Any]:
+    store = cell.store if cell.arm != "shuffled" else shuffle_reports(cell.store, cell.out / "store", cell.seed)
+    summary = pretrain(preset, store, cell.out / "run", device=cell.device)
+    keys = ("steps", "best_epoch", "seconds", "train_pairs", "parameters", "device")
+    return {key: getattr(summary, key) for key in keys}
+
+
+def shuffle_reports(source: Path, target: Path, seed: int) -> Path:
+    """A copy of the store whose train and validate images have each other's reports; pixels are linked, not copied."""
+    store = open_store(source)
+    if (target / DESCRIPTION).is_file():
+        return target
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir(parents=True)
+    for name in store.description["files"]:
+        if name != MANIFEST:
+            os.link(source / name, target / name)
+    rows = list(store.rows)
+    random = np.random.default_rng(seed)
+    for split in ("train", "validate"):
+        places = [i for i, row in enumerate(rows) if row.split == split]
+        others = [rows[i] for i in random.permutation(places)]
+        for place, other in zip(places, others, strict=True):
+            texts = {name: getattr(other, name) for name in ("sentences", "findings", "impression")}
+            rows[place] = replace(rows[place], **texts)
+    write_manifest(target / MANIFEST, rows)
+    files = dict(store.description["files"])
+    files[MANIFEST] = {"bytes": (target / MANIFEST).stat().st_size, "sha256": checksum(target / MANIFEST)}
+    description = {**store.description, "files": files, "digest": store_digest(files)}
+    write_file(target / DESCRIPTION, yaml.safe_dump(description, sort_keys=False).encode())
+    return target
+
+
+def _is_scorable(name: str, store: Store) -> bool:
+    if name in ("grounding", "detection"):
+        return any(row.boxes for row in store.select("test"))
+    return name != "segmentation" or any(row.mask_row >= 0 for row in store.select("test"))
+
+
+def _evaluated(cell: Cell, preset: Preset, task: Any) -> dict[str, float]:
+    found = evaluate(cell.out / "run", cell.store, task, config=preset.evaluate, device=cell.device).findings
+    return {name: measure.value for name, measure in found.metrics.items()}
+
+
+def _retrieval(cell: Cell, preset: Preset) -> Scores:
+    values = _evaluated(cell, preset, "retrieval")
+    names = [f"{name}{way}" for way in ("", "_text_to_image") for name in (*RECALLS, "median_rank")]
+    return {name: values[name] for name in names}
+
+
+RECALLS = ("recall@1", "recall@5", "recall@10")
+
+
+def _zero_shot(cell: Cell, preset: Preset) -> Scores:
+    values = _evaluated(cell, preset, "zero-shot")
+    return {name: value for name, value in values.items() if name.startswith("auroc")}
+
+
+def _grounding(cell: Cell, preset: Preset) -> Scores:
+    run = load_model(cell.out / "run", choose_device(cell.device))
+    if preset.pretrain.objective.pcma_weight == 0:
+        return score_pointing(run, open_store(cell.store), "test")
+    values = _evaluated(cell, preset, "grounding")
+    return {name: value for name, value in values.items() if name != "pointing_game_centre"}
+
+
+def _altered(cell: Cell, preset: Preset) -> Scores:
+    return score_alterations(load_model(cell.out / "run", choose_device(cell.device)), open_store(cell.store), "test")
+
+
+def _probe(cell: Cell, preset: Preset) -> Scores:
+    values = {}
+    for fraction in FRACTIONS:
+        draws = DRAWS if fraction < 1 else DRAWS[:1]  # all labels are all labels
+        values[f"auroc_{fraction:g}"] = _tune(cell, preset, "classification", fraction, draws, "auroc_macro")
+    return values
+
+
+def _segmentation(cell: Cell, preset: Preset) -> Scores:
+    return {"dice": _tune(cell, preset, "segmentation", 0.05, DRAWS[:1], "dice_positives")}
+
+
+def _detection(cell: Cell, preset: Preset) -> Scores:
+    return {"map_50": _tune(cell, preset, "detection", 0.1, DRAWS[:1], "map_50")}
+
+
+def _supervise(cell: Cell, preset: Preset) -> Scores:
+    """Macro AUROC of the same image encoder learnt from all labels, as far as pre-training goes."""
+    changes = ["finetune.classification.tune=full", f"finetune.classification.epochs={preset.pretrain.epochs}"]
+    changes += [f"finetune.classification.batch_size={preset.pretrain.batch_size}"]
+    changes += [f"finetune.classification.learning_rate={preset.pretrain.learning_rate}"]
+    told = change_preset(preset, changes)
+    summary = finetune(
+        "classification",
+        told,
+        cell.store,
+        Start("random", None),
+        cell.out / "run",
+        seeds=[cell.seed],
+        device=cell.device,
+    )
+    return {"auroc_1": summary.metrics["auroc_macro"]["value"]}
+
+
+def _tune(cell: Cell, preset: Preset, task: str, fraction: float, draws: tuple[int, ...], metric: str) -> float:
+    out = cell.out / f"{task}-{fraction:g}"
+    tuned = change_preset(preset, [f"finetune.fraction={fraction}"])
+    with contextlib.redirect_stderr(io.StringIO()):
+        summary = finetune(
+            task, tuned, cell.store, Start("run", cell.out / "run"), out, seeds=list(draws), device=cell.device
+        )
+    return float(summary.metrics[metric]["value"])
+
+
+SCORERS: Mapping[str, Callable[[Cell, Preset], Scores]] = {
+    "retrieval": _retrieval,
+    "zero-shot": _zero_shot,
+    "grounding": _grounding,
+    "probe": _probe,
+    "altered": _altered,
+    "segmentation": _segmentation,
+    "detection": _detection,
+}

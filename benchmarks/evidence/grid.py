@@ -1,0 +1,69 @@
+"""The grid: which objectives are compared, on which data, and where each cell lies."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+_ITA = ("objective.pcma_weight=0", "objective.correlation_weight=0")
+
+ARMS: Mapping[str, tuple[str, ...]] = {
+    "ita": _ITA,
+    "token": (*_ITA, "objective.baseline=token"),
+    "cluster": (*_ITA, "objective.baseline=cluster"),
+    "pcma": ("objective.pcma_weight=1", "objective.correlation_weight=0"),
+    "cce": ("objective.pcma_weight=0", "objective.correlation_weight=1"),
+    "place": ("objective.pcma_weight=1", "objective.correlation_weight=1"),
+}
+"""By name what of `pretrain` differs; all else is equal, steps too."""
+
+CONTROLS: Mapping[str, tuple[str, ...]] = {
+    "untrained": ("max_steps=1", "learning_rate=1e-12"),
+    "shuffled": (),
+    "supervised": (),
+}
+"""The floor, the same training on reports of other images, and the ceiling that labels give."""
+
+NAMES: Mapping[str, str] = {
+    "ita": "ITA",
+    "token": "ITA + token-wise",
+    "cluster": "ITA + cluster",
+    "pcma": "ITA + PCMA",
+    "cce": "ITA + CCE",
+    "place": "PLACE (ITA + PCMA + CCE)",
+    "untrained": "untrained",
+    "shuffled": "PLACE, reports shuffled",
+    "supervised": "labels given (all of train)",
+}
+
+SCORES = ("retrieval", "zero-shot", "grounding", "probe", "altered", "segmentation", "detection")
+"""`grounding`, `segmentation` and `detection` need boxes or masks: a store without any leaves them out."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One training and its scores. `overrides` of section `pretrain`; `out` is the folder of the cell."""
+
+    source: str
+    store: Path
+    arm: str
+    seed: int
+    overrides: tuple[str, ...]
+    scores: tuple[str, ...]
+    out: Path
+    device: str = "auto"
+    threads: int = 1
+    tuned: tuple[str, ...] = field(default=())
+    """Overrides of section `finetune` and of `evaluate`, written in full."""
+
+
+def parse_arm(text: str) -> tuple[str, tuple[str, ...]]:
+    """`name` of ARMS or CONTROLS, or `name=key=value,key=value`: an arm of one's own, from PLACE's defaults."""
+    name, equals, changes = text.partition("=")
+    if equals:
+        return name, tuple(changes.split(","))
+    for known in (ARMS, CONTROLS):
+        if name in known:
+            return name, known[name]
+    raise SystemExit(f"--arm {text}: choose {', '.join((*ARMS, *CONTROLS))}, or write name=key=value,key=value")

@@ -1,0 +1,178 @@
+"""Cells -> means over seeds, differences paired by seed, and the page that shows them (Markdown and HTML)."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+from grid import NAMES
+from scipy.stats import t as student
+
+ROWS: Sequence[tuple[str, str, str]] = (
+    ("image to report, Recall@1", "retrieval", "recall@1"),
+    ("image to report, Recall@5", "retrieval", "recall@5"),
+    ("image to report, Recall@10", "retrieval", "recall@10"),
+    ("report to image, Recall@1", "retrieval", "recall@1_text_to_image"),
+    ("report to image, Recall@5", "retrieval", "recall@5_text_to_image"),
+    ("report to image, Recall@10", "retrieval", "recall@10_text_to_image"),
+    ("zero-shot, macro AUROC", "zero-shot", "auroc_macro"),
+    ("probe on 1 % of labels, macro AUROC", "probe", "auroc_0.01"),
+    ("probe on 10 %", "probe", "auroc_0.1"),
+    ("probe on 30 %", "probe", "auroc_0.3"),
+    ("probe on all labels", "probe", "auroc_1"),
+    ("pointing game", "grounding", "pointing_game"),
+    ("share of the map inside", "grounding", "mass_inside"),
+    ("strongest tenth of the map over the region, IoU", "grounding", "overlap"),
+    ("true side over exchanged side", "altered", "true_over_altered_side"),
+    ("true statement over its denial", "altered", "true_over_altered_denial"),
+    ("true site over exchanged site", "altered", "true_over_altered_site"),
+    ("segmentation on 5 % of labels, Dice", "segmentation", "dice"),
+    ("detection on 10 % of labels, AP50", "detection", "map_50"),
+)
+"""Title, kind of score and name in cell.json."""
+
+PAIRS: Sequence[tuple[str, str]] = (
+    ("pcma", "ita"),
+    ("cce", "ita"),
+    ("place", "ita"),
+    ("place", "pcma"),
+    ("place", "token"),
+    ("place", "cluster"),
+)
+"""What the claim compares: the first should be better."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Mean over seeds with its 95 % interval by Student's t (nan of one seed)."""
+
+    mean: float
+    low: float
+    high: float
+    num_seeds: int
+
+    @property
+    def is_above_zero(self) -> bool:
+        """Whether the whole interval is."""
+        return self.low > 0
+
+
+def estimate(values: Sequence[float]) -> Estimate:
+    """Mean m and m -/+ t_{.975, n - 1} s / sqrt(n)."""
+    mean, num = statistics.fmean(values), len(values)
+    if num < 2:
+        return Estimate(mean, math.nan, math.nan, num)
+    half = float(student.ppf(0.975, num - 1)) * statistics.stdev(values) / math.sqrt(num)
+    return Estimate(mean, mean - half, mean + half, num)
+
+
+Values = Mapping[str, Mapping[int, Mapping[tuple[str, str], float]]]
+"""By arm, seed, and (kind, name)."""
+
+
+def values_of(records: Iterable[Mapping[str, Any]]) -> dict[str, dict[int, dict[tuple[str, str], float]]]:
+    """The scores of the cells of one source."""
+    found: dict[str, dict[int, dict[tuple[str, str], float]]] = {}
+    for record in records:
+        flat = {
+            (kind, name): value
+            for kind, scores in record["scores"].items()
+            for name, value in scores.items()
+            if value is not None
+        }
+        found.setdefault(record["arm"], {})[record["seed"]] = flat
+    return found
+
+
+def paired(
+    values: Values, first: str, second: str, key: tuple[str, str], other: tuple[str, str] | None = None
+) -> Estimate | None:
+    """first - second on the seeds that both have; `other` is the second's score where it is not the first's."""
+    one, two = values.get(first, {}), values.get(second, {})
+    against = other or key
+    seeds = [seed for seed in sorted(set(one) & set(two)) if key in one[seed] and against in two[seed]]
+    return estimate([one[seed][key] - two[seed][against] for seed in seeds]) if seeds else None
+
+
+def tables(source: str, records: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[list[str]]]]:
+    """(caption, rows of cells with the heading first) for one source."""
+    values = values_of(records)
+    arms = [arm for arm in NAMES if arm in values] + sorted(set(values) - set(NAMES))
+    present = [row for row in ROWS if any(row[1:] in scores for seeds in values.values() for scores in seeds.values())]
+    means = [["", *(NAMES.get(arm, arm) for arm in arms)]]
+    for title, *key in present:
+        line = []
+        for arm in arms:
+            got = [scores[key[0], key[1]] for scores in values[arm].values() if (key[0], key[1]) in scores]
+            line.append(_plain(estimate(got)) if got else "")
+        means.append([title, *line])
+    means.append(["seeds", *(str(len(values[arm])) for arm in arms)])
+    seconds = {arm: [r["training"]["seconds"] for r in records if r["arm"] == arm and "training" in r] for arm in arms}
+    means.append(["seconds of training", *(f"{statistics.fmean(s):.0f}" if s else "" for s in seconds.values())])
+    pairs = [pair for pair in PAIRS if pair[0] in values and pair[1] in values]
+    pairs += [(arm, "place") for arm in arms if arm not in NAMES and "place" in values]
+    differences = [["", *(f"{NAMES.get(a, a)} - {NAMES.get(b, b)}" for a, b in pairs)]]
+    for title, kind, name in present:
+        differences.append([title, *(_signed(paired(values, a, b, (kind, name))) for a, b in pairs)])
+    made = [(f"{source}: mean over seeds (95 % interval of the mean)", means)]
+    if pairs:
+        made.append((f"{source}: differences paired by seed (95 % interval); bold where it is above 0", differences))
+    efficiency = paired(values, "place", "ita", ("probe", "auroc_0.1"), ("probe", "auroc_0.3"))
+    if efficiency:
+        line = ["PLACE's probe on 10 % of labels - ITA's on 30 %", _signed(efficiency)]
+        made.append((f"{source}: label efficiency", [["", "macro AUROC"], line]))
+    return made
+
+
+def markdown(title: str, lead: str, made: Sequence[tuple[str, list[list[str]]]]) -> str:
+    """The page as Markdown."""
+    blocks = [f"# {title}", lead]
+    for caption, rows in made:
+        head, *body = [f"| {' | '.join(row)} |" for row in rows]
+        blocks += [f"**{caption}**", "\n".join([head, "|" + "---|" * len(rows[0]), *body])]
+    return "\n\n".join(blocks) + "\n"
+
+
+def html(title: str, lead: str, made: Sequence[tuple[str, list[list[str]]]]) -> str:
+    """The page as one self-contained HTML file."""
+    parts = []
+    for caption, rows in made:
+        head = "".join(f"<th>{escape(cell)}</th>" for cell in rows[0])
+        body = "".join("<tr>" + "".join(map(_cell, row)) + "</tr>" for row in rows[1:])
+        parts.append(f"<h2>{escape(caption)}</h2><div><table><tr>{head}</tr>{body}</table></div>")
+    return (
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
+        f"<title>{escape(title)}</title><style>{_STYLE}</style><h1>{escape(title)}</h1><p>{escape(lead)}</p>"
+        + "".join(parts)
+        + "</html>\n"
+    )
+
+
+_STYLE = (
+    "body{font:15px/1.5 system-ui,sans-serif;max-width:1200px;margin:2rem auto;padding:0 1rem;color:#1b2530}"
+    "h2{font-size:1rem;margin-top:2rem}div{overflow-x:auto}table{border-collapse:collapse}"
+    "td,th{padding:.3rem .7rem;border-bottom:1px solid #d8dee4;text-align:right;vertical-align:top;"
+    "font-variant-numeric:tabular-nums}td:first-child,th:first-child{text-align:left}th{font-weight:600}"
+    ".yes{background:#e3f1e6;font-weight:600}"
+)
+
+
+def _cell(text: str) -> str:
+    bold = text.startswith("**")
+    return f"<td{' class=yes' if bold else ''}>{escape(text.strip('*'))}</td>"
+
+
+def _plain(found: Estimate) -> str:
+    return f"{found.mean:.3f}" + ("" if math.isnan(found.low) else f" ({found.low:.3f} to {found.high:.3f})")
+
+
+def _signed(found: Estimate | None) -> str:
+    if found is None:
+        return ""
+    interval = "" if math.isnan(found.low) else f" ({found.low:+.3f} to {found.high:+.3f})"
+    mark = "**" if found.is_above_zero else ""
+    return f"{mark}{found.mean:+.3f}{interval}{mark}"

@@ -1,0 +1,114 @@
+"""The parts of benchmarks/evidence that can be wrong without a word: altered reports, paired differences, shuffling."""
+
+from __future__ import annotations
+
+import importlib
+import math
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+from scipy.stats import ttest_rel
+from small_run import write_store
+
+from placecli.data.store import open_store
+
+FOLDER = Path(__file__).parent.parent / "benchmarks" / "evidence"
+
+
+@pytest.fixture(scope="module")
+def evidence() -> Iterator[dict[str, ModuleType]]:
+    """The bench's modules; it is a folder that is run, not a package."""
+    sys.path.insert(0, str(FOLDER))
+    yield {name: importlib.import_module(name) for name in ("altered", "table", "grid", "cell")}
+    sys.path.remove(str(FOLDER))
+
+
+@pytest.mark.parametrize(
+    ("sentence", "alteration", "expected"),
+    [
+        ("There is a small left pleural effusion.", "side", "There is a small right pleural effusion."),
+        ("Right upper lobe consolidation.", "side", "Left upper lobe consolidation."),
+        ("Effusions, small on the right and large on the left.", "side", None),
+        ("The heart is enlarged.", "side", None),
+        ("Right upper lobe consolidation.", "site", "Right lower lobe consolidation."),
+        ("Opacity at the left apex.", "site", "Opacity at the left base."),
+        ("Upper and lower zones are involved.", "site", None),
+        ("There is a small left pleural effusion.", "denial", "There is no small left pleural effusion."),
+        ("There is no pneumothorax.", "denial", "There is pneumothorax."),
+        ("No focal consolidation.", "denial", "Focal consolidation."),
+        ("A mass is seen in the left lung.", "denial", "A mass is not seen in the left lung."),
+        ("A mass is not seen.", "denial", "A mass is seen."),
+        ("The heart is enlarged.", "denial", None),
+    ],
+)
+def test_a_sentence_is_altered_or_left(
+    evidence: dict[str, ModuleType], sentence: str, alteration: str, expected: str | None
+) -> None:
+    assert evidence["altered"].alter(sentence, alteration) == expected
+
+
+def test_differences_are_paired_by_seed(evidence: dict[str, ModuleType]) -> None:
+    key = ("probe", "auroc_1")
+    ours, theirs = {0: 0.8, 1: 0.9, 2: 0.85, 7: 0.1}, {2: 0.84, 1: 0.85, 0: 0.7, 9: 1.0}
+    values = {
+        "place": {seed: {key: value} for seed, value in ours.items()},
+        "ita": {seed: {key: value} for seed, value in theirs.items()},
+    }
+    found = evidence["table"].paired(values, "place", "ita", key)
+    differences = np.asarray([0.1, 0.05, 0.01])
+    reference = ttest_rel([0.8, 0.9, 0.85], [0.7, 0.85, 0.84]).confidence_interval(0.95)
+    assert found.num_seeds == 3  # seeds 7 and 9 have no partner
+    assert found.mean == pytest.approx(differences.mean())
+    assert (found.low, found.high) == pytest.approx((reference.low, reference.high))
+    assert not found.is_above_zero
+
+
+def test_one_seed_has_no_interval(evidence: dict[str, ModuleType]) -> None:
+    found = evidence["table"].estimate([0.5])
+    assert math.isnan(found.low)
+    assert not found.is_above_zero
+
+
+def test_the_page_has_the_cells_and_says_what_is_above_zero(evidence: dict[str, ModuleType]) -> None:
+    def record(arm: str, seed: int, value: float) -> dict[str, object]:
+        return {
+            "source": "phantom",
+            "arm": arm,
+            "seed": seed,
+            "training": {"seconds": 2.0},
+            "scores": {"zero-shot": {"auroc_macro": value, "seconds": 1.0}},
+        }
+
+    records = [record("ita", seed, 0.6 + seed / 100) for seed in range(3)]
+    records += [record("pcma", seed, 0.7 + seed / 90) for seed in range(3)]
+    made = evidence["table"].tables("phantom", records)
+    text = evidence["table"].markdown("Evidence", "A lead.", made)
+    assert "| zero-shot, macro AUROC | 0.610 (0.585 to 0.635) |" in text
+    assert "| zero-shot, macro AUROC | **+0.101" in text
+    page = evidence["table"].html("Evidence", "A lead.", made)
+    assert "<td class=yes>+0.101" in page
+
+
+def test_shuffling_moves_reports_of_train_and_validate_alone(evidence: dict[str, ModuleType], tmp_path: Path) -> None:
+    store = write_store(tmp_path / "store", {"train": 24, "validate": 8, "test": 8}, seed=1)
+    shuffled = evidence["cell"].shuffle_reports(store, tmp_path / "shuffled", seed=3)
+    before, after = open_store(store), open_store(shuffled)
+    after.verify()
+    assert before.digest != after.digest
+    for split in ("train", "validate", "test"):
+        old, new = before.select(split), after.select(split)
+        assert sorted(row.sentences for row in old) == sorted(row.sentences for row in new)
+        moved = sum(a.sentences != b.sentences for a, b in zip(old, new, strict=True))
+        assert moved == 0 if split == "test" else moved > len(old) / 2
+        assert [(row.image_id, row.labels, row.boxes) for row in old] == [
+            (row.image_id, row.labels, row.boxes) for row in new
+        ]
+
+
+def test_an_unknown_arm_is_refused(evidence: dict[str, ModuleType]) -> None:
+    with pytest.raises(SystemExit, match="choose ita, token"):
+        evidence["grid"].parse_arm("plcae")

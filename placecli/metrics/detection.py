@@ -104,8 +104,11 @@ def match(
             own = np.flatnonzero(found.classes == label)
             order = own[np.argsort(-found.scores[own], kind="stable")]
             order = order[:limit] if rule == "coco" else order
-            overlap = box_iou(found.boxes[order], wanted.boxes[wanted.classes == label])
-            hit = _match_coco(overlap, thresholds) if rule == "coco" else _match_voc(overlap, thresholds)
+            true = wanted.boxes[wanted.classes == label]
+            hit = np.zeros((len(thresholds), len(order)), dtype=bool)
+            if len(true):
+                overlap = box_iou(found.boxes[order], true)
+                hit = _match_coco(overlap, thresholds) if rule == "coco" else _match_voc(overlap, thresholds)
             parts.append((hit, found.scores[order], i, int(label)))
     sizes = [len(scores) for _, scores, _, _ in parts]
     order = np.argsort(-np.concatenate([np.empty(0), *(scores for _, scores, _, _ in parts)]), kind="stable")
@@ -130,14 +133,13 @@ def mean_average_precision(
     box. With "coco" and matches by that rule it is the number of pycocotools (all areas).
     """
     table = np.ones((1, matches.num_images)) if weights is None else np.asarray(weights, dtype=np.float64)
-    rows = np.atleast_2d(table)
-    total, defined = np.zeros(len(rows)), np.zeros(len(rows))
+    columns = np.ascontiguousarray(np.atleast_2d(table).T)
+    total, defined = np.zeros(columns.shape[1]), np.zeros(columns.shape[1])
     for label in np.unique(matches.target_category):
         own = matches.category == label
-        counts = rows[:, matches.image[own]]
-        boxes = rows[:, matches.target_image[matches.target_category == label]].sum(axis=-1)
+        boxes = columns[matches.target_image[matches.target_category == label]].sum(axis=0)
         has_box = boxes > 0
-        values = [_average_precision(counts, hit[own], boxes, interpolation) for hit in matches.hit]
+        values = _average_precisions(columns, matches.image[own], matches.hit[:, own], boxes, interpolation)
         total += np.where(has_box, np.mean(values, axis=0), 0.0)
         defined += has_box
     with np.errstate(invalid="ignore"):
@@ -169,7 +171,7 @@ def _match_coco(overlap: Floats, thresholds: Sequence[float]) -> NDArray[np.bool
     least = np.minimum(np.asarray(thresholds, dtype=np.float64), 1 - 1e-10)[:, None]
     hit = np.zeros((len(least), len(overlap)), dtype=bool)
     free = np.ones((len(least), overlap.shape[1]), dtype=bool)
-    for i, row in enumerate(overlap if overlap.shape[1] else []):
+    for i, row in enumerate(overlap):
         open_to = np.where(free & (row >= least), row, -1.0)
         best = overlap.shape[1] - 1 - open_to[:, ::-1].argmax(axis=1)
         hit[:, i] = open_to[np.arange(len(least)), best] >= 0
@@ -180,27 +182,55 @@ def _match_coco(overlap: Floats, thresholds: Sequence[float]) -> NDArray[np.bool
 def _match_voc(overlap: Floats, thresholds: Sequence[float]) -> NDArray[np.bool_]:
     hit = np.zeros((len(thresholds), len(overlap)), dtype=bool)
     free = np.ones((len(thresholds), overlap.shape[1]), dtype=bool)
-    for i, row in enumerate(overlap if overlap.shape[1] else []):
+    for i, row in enumerate(overlap):
         best = int(row.argmax())
         hit[:, i] = (row[best] >= np.asarray(thresholds)) & free[:, best]
         free[hit[:, i], best] = False
     return hit
 
 
-def _average_precision(counts: Floats, hit: NDArray[np.bool_], boxes: Floats, interpolation: Interpolation) -> Floats:
-    """float64 [R] of one class and threshold: weights [R, d] and hits [d] in falling order of score, boxes [R]."""
-    if not len(hit):
-        return np.zeros(len(counts))
-    right, shown = np.cumsum(counts * hit, axis=-1), np.cumsum(counts, axis=-1)
-    recall = right / np.where(boxes > 0, boxes, 1.0)[:, None]
+def _average_precisions(
+    columns: Floats, image: Whole, hit: NDArray[np.bool_], boxes: Floats, interpolation: Interpolation
+) -> list[Floats]:
+    """float64 [R] of one class at each of T thresholds: weights [n, R] of the images, the image [d] and the hits [T, d]
+    of each detection in falling order of score, boxes [R].
+
+    Between two hits recall stands still and precision falls, so only the places that hit at some threshold are looked
+    at, at most boxes times thresholds; what lies between them is summed once for all thresholds.
+    """
+    places = np.flatnonzero(hit.any(axis=0))
+    if not len(places):
+        return [np.zeros(len(boxes))] * len(hit)
+    since = np.concatenate([[0], places[:-1] + 1])
+    shown = np.cumsum(np.add.reduceat(columns[image[: places[-1] + 1]], since, axis=0), axis=0)
+    counts = columns[image[places]]
+    return [
+        _average_precision(counts[one], shown[one], boxes, interpolation)
+        for one in (np.flatnonzero(row) for row in hit[:, places])
+    ]
+
+
+def _average_precision(counts: Floats, shown: Floats, boxes: Floats, interpolation: Interpolation) -> Floats:
+    """float64 [R] of the hits [h] of one class and threshold in falling order of score: each one's weight [h, R], the
+    weight of all detections up to it [h, R], and that of the boxes [R]."""
+    right = np.cumsum(counts, axis=0)
+    recall = right / np.where(boxes > 0, boxes, 1.0)
     precision = right / (shown + np.spacing(1))
-    precision = np.maximum.accumulate(precision[:, ::-1], axis=-1)[:, ::-1]
+    precision = np.maximum.accumulate(precision[::-1], axis=0)[::-1]
     if interpolation == "voc":
-        return np.asarray((np.diff(recall, axis=-1, prepend=0.0) * precision).sum(axis=-1))
+        return np.asarray((np.diff(recall, axis=0, prepend=0.0) * precision).sum(axis=0))
     wanted = _COCO_RECALLS if interpolation == "coco" else _VOC07_RECALLS
     # A recall that is never reached has precision 0.
-    padded = np.pad(precision, ((0, 0), (0, 1)))
-    return np.array([p[np.searchsorted(r, wanted)].mean() for r, p in zip(recall, padded, strict=True)])
+    padded = np.pad(precision, ((0, 1), (0, 0)))
+    return np.asarray(np.take_along_axis(padded.T, _first_reaching(recall, wanted), axis=1).mean(axis=1))
+
+
+def _first_reaching(recall: Floats, wanted: Floats) -> Whole:
+    """int64 [R, k]: where each of k rising recalls is reached in recalls [h, R] that do not fall; h where never."""
+    number = recall.shape[1]
+    reached = np.searchsorted(wanted, recall.T, side="right") + np.arange(number)[:, None] * (len(wanted) + 1)
+    below = np.bincount(reached.ravel(), minlength=number * (len(wanted) + 1)).reshape(number, -1)
+    return np.cumsum(below, axis=1)[:, : len(wanted)]
 
 
 def _boxes(values: ArrayLike) -> Floats:

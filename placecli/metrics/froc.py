@@ -63,25 +63,28 @@ def sensitivity_at(marks: Marks, false_positives: float, weights: ArrayLike | No
     Points are taken in falling order of score; of equal scores the false ones come first. When the number is never
     reached every point counts. float, or float64 [R] with weights [R, n] of the images; nan without objects.
     """
-    if not false_positives > 0:
-        raise ValueError(f"false positives per image are a number above 0, not {false_positives}")
-    table = np.ones((1, marks.num_images)) if weights is None else np.asarray(weights, dtype=np.float64)
-    rows = np.atleast_2d(table)
-    shown = np.cumsum(rows[:, marks.false_image], axis=-1)
-    reached = (shown < false_positives * rows.sum(axis=-1, keepdims=True)).sum(axis=-1)
-    limit = np.append(marks.false_score, -np.inf)[reached]
-    counts = rows[:, marks.object_image]
-    with np.errstate(invalid="ignore"):
-        found = (counts * (marks.object_score > limit[:, None])).sum(axis=-1) / counts.sum(axis=-1)
-    return found if weights is not None and table.ndim == 2 else float(found[0])
+    return froc(marks, (false_positives,), weights)
 
 
 def froc(marks: Marks, grid: Sequence[float] = OBJECT_CXR_GRID, weights: ArrayLike | None = None) -> Any:
     """Mean of `sensitivity_at` over a grid of false positives per image, in 0..1; float or float64 [R]."""
     if not len(grid):
         raise ValueError("the grid of false positives per image is empty")
-    values = np.mean([sensitivity_at(marks, rate, weights) for rate in grid], axis=0)
-    return float(values) if np.ndim(values) == 0 else values
+    if not all(rate > 0 for rate in grid):
+        raise ValueError(f"false positives per image are numbers above 0, not {min(grid)}")
+    table = np.ones((1, marks.num_images)) if weights is None else np.asarray(weights, dtype=np.float64)
+    rows = np.atleast_2d(table)
+    shown = np.cumsum(rows[:, marks.false_image], axis=-1)
+    allowed = np.asarray(grid, dtype=np.float64) * rows.sum(axis=-1, keepdims=True)
+    reached = np.array([np.searchsorted(one, most) for one, most in zip(shown, allowed, strict=True)])
+    limits = np.append(marks.false_score, -np.inf)[reached]
+    counts = rows[:, marks.object_image]
+    with np.errstate(invalid="ignore"):
+        each = [
+            (counts * (marks.object_score > limit[:, None])).sum(axis=-1) / counts.sum(axis=-1) for limit in limits.T
+        ]
+    mean = np.mean(each, axis=0)
+    return mean if weights is not None and table.ndim == 2 else float(mean[0])
 
 
 def points_in_boxes(points: ArrayLike, boxes: ArrayLike) -> Flags:

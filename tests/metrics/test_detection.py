@@ -93,6 +93,25 @@ def test_weights_equal_repeated_images_without_ties(seed: int) -> None:
             assert value == pytest.approx(expected, abs=1e-9, nan_ok=True)
 
 
+@given(st.integers(0, 2**32 - 1))
+@settings(max_examples=15, deadline=None)
+def test_a_replicate_is_pycocotools_on_the_images_that_were_drawn(seed: int) -> None:
+    pytest.importorskip("pycocotools", reason="pycocotools is not installed")
+    found, wanted = images(seed)
+    generator = np.random.default_rng(seed)
+    # A coarse grid of scores ties across images, never within one: copies of an image would shuffle those.
+    found = [
+        detection.make_detections(d.boxes, generator.permutation(16)[: len(d.boxes)] / 16, d.classes) for d in found
+    ]
+    matches = detection.match(found, wanted)
+    drawn = generator.integers(0, len(found), (4, len(found)))
+    weights = np.stack([np.bincount(row, minlength=len(found)) for row in drawn])
+    for row, value in zip(drawn, detection.mean_average_precision(matches, weights), strict=True):
+        order = np.sort(row)
+        summary = measure_with_pycocotools([found[i] for i in order], [wanted[i] for i in order])
+        assert value == pytest.approx(summary.average_precision, abs=1e-12, nan_ok=True)
+
+
 def naive_voc(found: list[Detections], wanted: list[Targets], threshold: float) -> float:
     """The devkit's way for one class: each detection against its best box, area under the raised curve."""
     shown = sorted(
@@ -160,6 +179,19 @@ def test_a_class_without_a_box_in_a_replicate_is_in_no_mean() -> None:
     matches = detection.match(found, wanted)
     values = detection.mean_average_precision(matches, [[1, 1], [1, 0], [0, 1], [0, 0]])
     assert values == pytest.approx([0.5, 1.0, 0.0, np.nan], nan_ok=True)
+
+
+def test_what_lies_between_hits_counts_by_its_weight() -> None:
+    target, empty = detection.make_targets([[0, 0, 10, 10]]), detection.make_targets([])
+    hit, miss = detection.make_detections([[0, 0, 10, 10]], [0.5]), detection.make_detections([[0, 0, 1, 1]], [0.9])
+    late = detection.make_detections([[20, 20, 21, 21]], [0.1])
+    matches = detection.match([miss, hit, late, hit], [empty, target, empty, target], [0.5])
+    weights = [[0, 1, 5, 1], [1, 1, 0, 1], [3, 1, 2, 0], [2, 0, 0, 0.5]]
+    # Precision is highest at the last hit: hits over hits and the misses before.
+    expected = [1, 2 / 3, 1 / 4, 0.5 / 2.5]
+    for interpolation in ("coco", "voc", "voc07"):
+        values = detection.mean_average_precision(matches, weights, interpolation=interpolation)
+        assert values == pytest.approx(expected)
 
 
 def test_closed_forms() -> None:

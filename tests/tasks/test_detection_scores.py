@@ -132,6 +132,24 @@ def test_intervals_are_by_patient_and_blocks_do_not_matter(rows: list[Row], monk
     assert same.low == pytest.approx(same.high)
 
 
+def test_intervals_are_those_of_pycocotools_on_each_drawn_set(rows: list[Row]) -> None:
+    coco = pytest.importorskip("placecli.metrics.coco")
+    pytest.importorskip("pycocotools", reason="the extra `detection` is not installed")
+    made = noisy(rows)
+    found, wanted = [predicted_boxes(p, LABELS) for p in made], [true_boxes(row, LABELS) for row in rows]
+    values = []
+    for drawn in np.random.default_rng(3).integers(0, 12, (25, 12)):
+        counts = np.bincount(drawn, minlength=12)
+        patients = sorted({row.patient_id for row in rows})
+        images = [i for i, row in enumerate(rows) for _ in range(counts[patients.index(row.patient_id)])]
+        summary = coco.measure_with_pycocotools([found[i] for i in images], [wanted[i] for i in images])
+        values.append((summary.average_precision, summary.by_threshold[0], summary.by_threshold[5]))
+    ends = np.percentile(values, [2.5, 97.5], axis=0).T
+    scored = score(made, rows, replicates=25, seed=3)
+    for name, (low, high) in zip(("map", "map_50", "map_75"), ends, strict=True):
+        assert (scored[name].low, scored[name].high) == pytest.approx((low, high), abs=1e-12)
+
+
 def test_boxes_that_are_the_same_everywhere_are_the_chance(rows: list[Row]) -> None:
     """Half of the images have a box in one place, a quarter in another, the rest none."""
     often, rare = Box("square", 4, 4, 10, 10), Box("square", 30, 20, 8, 8)

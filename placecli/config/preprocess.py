@@ -29,6 +29,7 @@ class PreprocessConfig(Section):
         "object-cxr",
         "ms-cxr",
         "lung-masks",
+        "covid-chestxray",
     ] = "folder"
     size: Annotated[int, Field(ge=32, le=2048)] = 256
     """S: images are stored as uint8 [S, S], longest side S, zero-padded."""

@@ -66,6 +66,12 @@ _PATTERNS: Final[Mapping[str, tuple[str, ...]]] = {
         "**/ManualMask/leftMask/*.png",
         "**/ManualMask/rightMask/*.png",
     ),
+    "covid-chestxray": (
+        "metadata.csv*",
+        "images/*",
+        "annotations/lungVAE-masks/*_mask.png*",
+        "annotations/imageannotation_ai_lung_bounding_boxes.json",
+    ),
     "folder": ("**/*",),
     "demo": ("*",),
 }

@@ -212,6 +212,12 @@ COUNTS: Final[Mapping[str, tuple[PublishedCount, ...]]] = {
         PublishedCount("pairs of image and sentence", 1_162, "published", _rows),
         PublishedCount("patients", 851, "published", _patients()),
     ),
+    "covid-chestxray": (
+        # Of the last version, of November 2020; earlier ones have fewer.
+        PublishedCount("radiographs", 866, "recalled", _images()),
+        PublishedCount("PA images", 344, "recalled", _images(view="PA")),
+        PublishedCount("lateral images", 84, "recalled", _images(view="LATERAL")),
+    ),
 }
 
 COVIDX_COUNTS: Final[Mapping[str, tuple[PublishedCount, ...]]] = {

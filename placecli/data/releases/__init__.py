@@ -41,6 +41,10 @@ def read_studies(config: PreprocessConfig, root: Path) -> Iterator[Study | Rejec
             from placecli.data.releases import covidx
 
             return covidx.studies(root, config)
+        case "covid-chestxray":
+            from placecli.data.releases import covid_chestxray
+
+            return covid_chestxray.studies(root, config)
         case "iu-xray" | "mimic-r2gen":
             from placecli.data.releases import r2gen
 

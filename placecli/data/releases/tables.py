@@ -24,14 +24,28 @@ def find_table(folder: Path, names: Sequence[str]) -> Path | None:
     return None
 
 
-def read_table(path: Path, required: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
+def find_encoding(path: Path) -> str:
+    """ "utf-8-sig" for a file (.gz too) that is UTF-8 to its end, else "latin-1", which reads any bytes."""
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
+            stream.read().decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return "latin-1"
+    except (OSError, EOFError, zlib.error):
+        pass  # read_table says what is wrong with the file
+    return "utf-8-sig"
+
+
+def read_table(
+    path: Path, required: Sequence[str], encoding: str = "utf-8-sig"
+) -> Iterator[tuple[int, dict[str, str]]]:
     """Rows of a CSV with a header as (line in the file, column -> stripped text).
 
     Raises PlaceError if a required column is missing, a row has another number of fields than the header,
-    or the file is not readable as gzip or UTF-8.
+    or the file is not readable as gzip or in that encoding.
     """
     try:
-        text: Any = {"mode": "rt", "encoding": "utf-8-sig", "newline": ""}
+        text: Any = {"mode": "rt", "encoding": encoding, "newline": ""}
         with gzip.open(path, **text) if path.suffix == ".gz" else path.open(**text) as stream:
             rows = csv.reader(stream)
             header = [name.strip() for name in next(rows, [])]

@@ -53,15 +53,15 @@ def evaluate_grounding(
     """
     rows = gallery.rows(np.arange(len(gallery)))
     labels = _marked_labels(rows, config.labels)
-    if not labels:
-        raise PlaceError(
-            f"{gallery.store.path}: no image of this split has a box or a mask of a finding; grounding needs them"
-        )
     texts = {
         label: vectors.positive
         for label, vectors in embed_prompts(run, labels, config.prompts, config.batch_size).items()
     }
-    cases, maps, prior = _find(run, gallery, rows, texts, config.batch_size, progress)
+    cases, maps, prior = _find(run, gallery, rows, texts, config.batch_size, progress) if labels else ([], [], {})
+    if not cases:  # also where every mask is empty
+        raise PlaceError(
+            f"{gallery.store.path}: no image of this split has a box or a mask of a finding; grounding needs them"
+        )
     values = _judge(cases, maps, prior)
     patients = np.asarray([case.patient for case in cases])
     of_label = np.asarray([case.label for case in cases])

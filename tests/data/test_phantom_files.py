@@ -23,7 +23,7 @@ from placecli.data.phantom_dicom import ENCODINGS, Encoding, sample_encoding, wr
 from placecli.data.phantom_files import split_of
 from placecli.data.phantom_study import make_patient
 from placecli.data.releases import demo
-from placecli.records import PlaceError, Study
+from placecli.records import PlaceError, ShapeMask, Study
 
 NUM_PATIENTS = 18
 RULES = load_preset("demo", []).preprocess
@@ -94,11 +94,13 @@ def test_annotations_are_those_of_the_studies(folder: Path) -> None:
 
 
 def test_the_release_reader_finds_every_study_and_file(folder: Path) -> None:
-    studies = list(demo.studies(folder, RULES))
-    assert len(studies) == len(lines(folder))
-    for study in studies:
+    studies, records = list(demo.studies(folder, RULES)), lines(folder)
+    assert 0 < sum(not record["findings"] for record in records) < len(records)
+    for study, record in zip(studies, records, strict=True):
         assert isinstance(study, Study)
         assert study.images[0].path.is_file()
+        # Nothing is planted: an empty mask, which is not the same as none.
+        assert study.images[0].mask == (folder / record["mask"] if record["findings"] else ShapeMask(()))
         assert study.report_path is not None
         assert study.report_path.is_file()
 

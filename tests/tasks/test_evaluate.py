@@ -239,6 +239,29 @@ def test_regions_are_unions_of_boxes_and_masks_lie_inside_them(store: Store) -> 
     assert cases_of(dataclasses.replace(alone, labels={"a": 1.0, "b": 1.0}), SIZE, mask, ("a", "b")) == []
 
 
+def test_grounding_scores_what_is_marked_and_an_empty_mask_marks_nothing(run: LoadedRun, tmp_path: Path) -> None:
+    rows, images, masks = make_rows({"test": 12}, seed=3)
+    normal = dict.fromkeys(rows[0].labels, 0.0)
+    # Six images without a finding, with a mask or without: their maps are in the prior, and nothing else changes.
+    without = [dataclasses.replace(row, boxes=(), labels=normal, mask_row=-1) for row in rows[::2]]
+    looked_at = [dataclasses.replace(row, mask_row=old.mask_row) for row, old in zip(without, rows[::2], strict=True)]
+    masks[::2] = 0
+    config = EvaluateConfig(bootstrap=10)
+    found = []
+    for name, normals in (("old", without), ("new", looked_at)):
+        folder = write_rows(tmp_path / name, [*rows[1::2], *normals], images, masks)
+        found.append(evaluate(run.path, folder, "grounding", config=config, device="cpu").to_record())
+    assert found[0]["metrics"] == found[1]["metrics"]
+    assert found[0]["counts"] == found[1]["counts"]
+    assert (found[1]["counts"]["cases"], found[1]["counts"]["cases_with_mask"], found[1]["n"]) == (6, 6, 6)
+    assert found[1]["counts"]["images_in_prior"] == 12
+    # A positive label whose mask is empty was marked nowhere.
+    empty = [dataclasses.replace(row, boxes=(), labels=normal | {"square": 1.0}) for row in rows[::2]]
+    folder = write_rows(tmp_path / "empty", empty, images, masks)
+    with pytest.raises(PlaceError, match="grounding needs them"):
+        evaluate(run.path, folder, "grounding", config=config, device="cpu")
+
+
 def test_what_a_store_lacks_is_an_error_in_one_line(run: LoadedRun, tmp_path: Path) -> None:
     rows, images, masks = make_rows({"test": 4}, seed=3)
     bare = [dataclasses.replace(row, sentences=(), boxes=(), labels={}, mask_row=-1) for row in rows]

@@ -14,6 +14,7 @@ from small_run import MARGIN, SIZE, make_rows, small_preset, write_rows, write_r
 from torch import nn
 
 from placecli.config import Preset, load_preset
+from placecli.data.phantom import write_phantoms
 from placecli.data.preprocess import preprocess
 from placecli.data.store import Store, open_store
 from placecli.engine import signals
@@ -283,6 +284,40 @@ def test_other_encoders_train_at_another_size(encoder: str, store: Store, tmp_pa
     summary = tune(preset, store, tmp_path / "out")
     assert 0 <= summary.metrics["dice_all"]["value"] <= 1
     assert isinstance(load_tuned(tmp_path / "out").model, Segmenter)
+
+
+def test_a_phantom_without_a_finding_is_scored_as_an_image_with_nothing_marked(tmp_path: Path) -> None:
+    """In a store that was made before, its row has no mask and is still not used."""
+    write_phantoms(tmp_path / "phantoms", 12, 3, workers=1)
+    preset = load_preset("demo", ["preprocess.size=48"])
+    preprocess(preset, tmp_path / "phantoms", tmp_path / "store", workers=1)
+    store = open_store(tmp_path / "store")
+    everyone = [row for split in ("train", "validate", "test") for row in store.select(split)]
+    rows = Segmentation().select(everyone, preset)
+    is_normal = np.array([not any(row.labels.values()) for row in rows])
+    assert 0 < is_normal.sum() < len(rows) == len(everyone)
+    assert ((store.masks(rows) > 0).any(axis=(1, 2)) == ~is_normal).all()
+
+    spoilt = perfect(store, rows)
+    alarmed, missed = np.flatnonzero(is_normal)[0], np.flatnonzero(~is_normal)[:2]
+    spoilt[alarmed]["counts"] = [40 * 48, 5, 48 * 48 - 40 * 48 - 5]
+    for place in missed:
+        spoilt[place]["counts"] = [48 * 48]
+    scored = score(spoilt, store, rows)
+    metrics = {name: (measure.value, measure.n) for name, measure in scored.metrics.items()}
+    normals, positives = int(is_normal.sum()), int((~is_normal).sum())
+    assert metrics["specificity"] == (pytest.approx(1 - 1 / normals), normals)
+    assert metrics["dice_positives"] == (pytest.approx(1 - 2 / positives), positives)
+    assert metrics["dice_all"] == (pytest.approx(1 - 3 / len(rows)), len(rows))
+    assert scored.counts["empty"] == normals
+    assert scored.counts["of_empty_masks"]["dice_all"] == pytest.approx(normals / len(rows))
+
+    old = [
+        dataclasses.replace(row, mask_row=-1) if normal else row for row, normal in zip(rows, is_normal, strict=True)
+    ]
+    used = Segmentation().select(old, preset)
+    assert len(used) == positives
+    assert "specificity" not in score(perfect(store, used), store, used).metrics
 
 
 def test_lungs_of_real_radiographs(real_data: Any, tmp_path: Path) -> None:

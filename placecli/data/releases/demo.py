@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from placecli.config import PreprocessConfig
-from placecli.records import Box, ImageFile, PlaceError, Reject, Study
+from placecli.records import Box, ImageFile, PlaceError, Reject, ShapeMask, Study
 
 ANNOTATIONS = "phantom.jsonl"
 
@@ -16,9 +16,9 @@ ANNOTATIONS = "phantom.jsonl"
 def studies(root: Path, config: PreprocessConfig) -> Iterator[Study | Reject]:
     """Every synthetic study below `root` in the order of the file (by patient and study).
 
-    Boxes are in pixels of the file, one for each finding; the mask is the union of the findings, None for a normal
-    study; labels are 1.0 or 0.0 for all findings. A line that does not hold is yielded as a Reject. Raises
-    PlaceError without `phantom.jsonl`.
+    Boxes are in pixels of the file, one for each finding; the mask is the union of the findings, an empty one for a
+    normal study, of which it is known that nothing is there; labels are 1.0 or 0.0 for all findings. A line that does
+    not hold is yielded as a Reject. Raises PlaceError without `phantom.jsonl`.
     """
     path = root / ANNOTATIONS
     if not path.is_file():
@@ -34,13 +34,13 @@ def studies(root: Path, config: PreprocessConfig) -> Iterator[Study | Reject]:
 
 def _study(root: Path, record: Mapping[str, Any]) -> Study:
     boxes = tuple(Box(finding["label"], *map(float, _four(finding["box"]))) for finding in record["findings"])
-    mask = record["mask"]
+    mask = _inside(root, record["mask"]) if record["mask"] else None
     image = ImageFile(
         image_id=record["image_id"],
         path=_inside(root, record["image"]),
         view=record["view"],
         boxes=boxes,
-        mask=_inside(root, mask) if mask else None,
+        mask=mask if boxes else ShapeMask(()),
     )
     return Study(
         study_id=record["study_id"],

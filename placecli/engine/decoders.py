@@ -23,7 +23,7 @@ class SetrDecoder(nn.Module):
     """The last map raised step by step: 3 x 3 convolution, BatchNorm, ReLU, twice the side, as often as the image needs.
 
     Channels: `width`, then half of it at each step. With 512 and patches of 16 px these are the four steps of SETR's
-    progressive upsampling (Zheng et al. 2021) as the field uses it: 512, 256, 128, 64.
+    progressive upsampling (Zheng et al. 2021) as the field uses it: 512, 256, 128, 64. A ResNet's output wants five.
     """
 
     def __init__(self, encoder: ImageEncoder, image_size: int, width: int) -> None:
@@ -52,10 +52,11 @@ class SetrDecoder(nn.Module):
 class UnetDecoder(nn.Module):
     """A U-Net's way up (Ronneberger et al. 2015): the coarse map raised to the next finer one and joined with it.
 
-    At each step two 3 x 3 convolutions with BatchNorm and ReLU, the channels half of those before. A vision
-    transformer has no finer map: the tokens of its earlier blocks are laid out over the pixels of their patch by a
-    transposed convolution, to a quarter and a half of the patch, as in UNETR (Hatamizadeh et al. 2022). Where no map
-    is as fine as two pixels, a shallow path from the image is. Logits are made at two pixels and raised.
+    At each step two 3 x 3 convolutions with BatchNorm and ReLU, the channels half of those before. A convolutional network
+    is read from its output, as a rule at 32 pixels, through its stages. A vision transformer has no finer map: the tokens
+    of its earlier blocks are laid out over the pixels of their patch by a transposed convolution, to a quarter and a half of
+    the patch, as in UNETR (Hatamizadeh et al. 2022). Where no map is as fine as two pixels, a shallow path from the
+    image is. Logits are made at two pixels and raised.
     """
 
     def __init__(self, encoder: ImageEncoder, image_size: int, width: int) -> None:

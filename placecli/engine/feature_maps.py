@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from placecli.engine.builtin import BuiltinImageEncoder
@@ -22,36 +21,38 @@ class MapShape:
 
 
 def map_shapes(encoder: ImageEncoder, image_size: int) -> tuple[MapShape, ...]:
-    """Shapes of what `read_maps` gives. The last is the encoder's patches on their grid.
+    """Shapes of what `read_maps` gives, finest first.
 
-    Before it, finest first: for a convolutional network one map a halving of the side that is finer than the patches;
-    for a vision transformer, whose maps are all of one size, the tokens after a third and two thirds of its blocks.
+    Built-in encoder: one map a halving of the side that is finer than the patches, then the patches on their grid. Vision
+    transformer, whose maps are all of one size: the tokens after a third and two thirds of its blocks, then the patches.
+    Convolutional network: the last stage at each stride, then the network's output. Its patches are left out: they pass
+    through a projection that published weights do not have, so that a frozen encoder would be judged by random numbers.
     """
-    last = MapShape(encoder.width, -(-image_size // encoder.grid[0]))
     if isinstance(encoder, BuiltinImageEncoder):
         convolutions = [layer for layer in encoder.stem if isinstance(layer, nn.Conv2d)]
         halvings = [convolution.in_channels for convolution in convolutions if convolution.stride == (2, 2)]
-        return (*(MapShape(channels, 2**i) for i, channels in enumerate(halvings) if i > 0), last)
-    if _is_transformer(encoder):
-        return (*(MapShape(encoder.width, last.stride) for _ in _blocks(encoder)), last)
-    stages = encoder.backbone.feature_info
-    return (*(MapShape(int(stages[i]["num_chs"]), int(stages[i]["reduction"])) for i in _stages(encoder)), last)
+        return (
+            *(MapShape(channels, 2**i) for i, channels in enumerate(halvings) if i > 0),
+            _patches(encoder, image_size),
+        )
+    if _is_convolutional(encoder):
+        return _stage_shapes(encoder)
+    return (_patches(encoder, image_size),) * (len(_blocks(encoder)) + 1)
 
 
 def read_maps(encoder: ImageEncoder, images: Tensor) -> list[Tensor]:
-    """Maps [B, C, H, W] of images [B, 1, S, S], finest first; the last holds the patches that `encoder` gives.
-
-    A map is computed once, on the way to the patches.
-    """
+    """Maps [B, C, H, W] of images [B, 1, S, S] with the shapes that `map_shapes` tells, each computed once."""
     if isinstance(encoder, BuiltinImageEncoder):
         return _read_builtin(encoder, images)
-    if _is_transformer(encoder):
-        return _read_transformer(encoder, images)
-    return _read_convolutional(encoder, images)
+    if _is_convolutional(encoder):
+        return _read_convolutional(encoder, images)
+    return _read_transformer(encoder, images)
 
 
 def last_map(encoder: ImageEncoder, images: Tensor) -> Tensor:
-    """The patches of images [B, 1, S, S] as a map [B, D, rows, columns]."""
+    """The last of the maps of images [B, 1, S, S] alone: the patches, or what a convolutional network ends in."""
+    if _is_convolutional(encoder):
+        return _read_convolutional(encoder, images)[-1]
     return lay_out(encoder(images)[1], encoder.grid)
 
 
@@ -80,17 +81,24 @@ def _read_transformer(encoder: Any, images: Tensor) -> list[Tensor]:
 
 def _read_convolutional(encoder: Any, images: Tensor) -> list[Tensor]:
     prepared = encoder.normalise(images).contiguous(memory_format=torch.channels_last)
-    stages = [*_stages(encoder), encoder.stage]
-    last, (*maps, middle) = encoder.backbone.forward_intermediates(prepared, indices=stages)
-    raised = F.interpolate(encoder.top(last), size=encoder.grid, mode="bilinear", align_corners=False)
-    patches = encoder.norm((encoder.lateral(middle) + raised).flatten(2).transpose(1, 2))
-    return [*maps, lay_out(patches, encoder.grid)]
+    last, maps = encoder.backbone.forward_intermediates(prepared, indices=_stages(encoder))
+    return [*maps, last]
 
 
-def _is_transformer(encoder: ImageEncoder) -> bool:
-    from placecli.engine.timm_encoders import TransformerImageEncoder  # timm takes seconds to import
+def _patches(encoder: ImageEncoder, image_size: int) -> MapShape:
+    return MapShape(encoder.width, -(-image_size // encoder.grid[0]))
 
-    return isinstance(encoder, TransformerImageEncoder)
+
+def _stage_shapes(encoder: Any) -> tuple[MapShape, ...]:
+    stages = encoder.backbone.feature_info
+    finer = (MapShape(int(stages[i]["num_chs"]), int(stages[i]["reduction"])) for i in _stages(encoder))
+    return (*finer, MapShape(encoder.global_width, max(int(stage["reduction"]) for stage in stages)))
+
+
+def _is_convolutional(encoder: ImageEncoder) -> bool:
+    from placecli.engine.timm_encoders import ConvolutionalImageEncoder  # timm takes seconds to import
+
+    return isinstance(encoder, ConvolutionalImageEncoder)
 
 
 def _blocks(encoder: Any) -> list[int]:
@@ -100,7 +108,7 @@ def _blocks(encoder: Any) -> list[int]:
 
 
 def _stages(encoder: Any) -> list[int]:
-    """Index of the last stage at each stride that is finer than the patches'."""
-    stages = encoder.backbone.feature_info
-    finer = {int(info["reduction"]): i for i, info in enumerate(stages) if i < encoder.stage}
-    return sorted(i for reduction, i in finer.items() if 1 < reduction < int(stages[encoder.stage]["reduction"]))
+    """Index of the last stage at each stride between those of the image and of the network's output."""
+    strides = [int(info["reduction"]) for info in encoder.backbone.feature_info]
+    last = {stride: i for i, stride in enumerate(strides)}
+    return sorted(i for stride, i in last.items() if 1 < stride < max(strides))

@@ -98,7 +98,7 @@ class SegmentationLearner:
 
     @property
     def may_leave_unused(self) -> bool:
-        """Some timm networks have a normalisation behind the maps that are read."""
+        """The projection to patches is not read, and some timm networks have a normalisation behind their maps."""
         return not (self.model.is_frozen or isinstance(self.model.encoder, BuiltinImageEncoder))
 
     @cached_property

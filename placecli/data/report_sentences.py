@@ -28,6 +28,9 @@ NUMBER_FOLLOWS: Final = _words(
 )
 """Words after which a number belongs to the sentence and does not open a list item."""
 
+CLOSING: Final = _words("clear intact limits negative normal stable unchanged unremarkable")
+"""Words that a size never follows, so that a stop behind them ends the sentence even before ".2 cm"."""
+
 DOMAINS: Final = _words("com org edu net gov pdf txt dcm jpg png html htm")
 
 _MARKER: Final = (
@@ -58,6 +61,11 @@ _GLUED_ITEM: Final = re.compile(r"(?<=[^\W\d]{2}\.)(?=[0-9]{1,2}(?:\.\)?|\))\s*[
 
 _CAPITALS: Final = re.compile(r"(?:[A-Z]{2,}|___|A)\s")
 """What opens a sentence in capitals: "CT scan", "XXXX seen", "A nodule"; a file's ending is followed by a stop."""
+
+_TIMES: Final = r"(?:\s*[x\u00d7]\s*[0-9.]{1,5}){0,2}[\s-]?"
+_SIZE: Final = re.compile(rf"(?:[0-9]{{1,3}}\.[0-9]{{1,2}}|[0-9]{{2,3}}){_TIMES}[cm]m\b|[0-9]{{1,3}}{_TIMES}mm\b")
+"""A size that a stop is no part of: "12 mm", "2.5 x 3 cm"; ".5 cm" is half a centimetre, whose zero was left out."""
+_ONE_DIGIT_SIZE: Final = re.compile(rf"[0-9]{_TIMES}cm\b")
 
 _DOTTED: Final = re.compile(r"(?:[a-z]\.)+[a-z]")
 """Single letters between stops, such as "q.i.d": an abbreviation whether listed or not."""
@@ -190,9 +198,9 @@ def _ends_sentence(head: str, match: re.Match[str], rest: str) -> bool:
 
 
 def _lacks_space(head: str, stop: str, following: str) -> bool:
-    """Whether a space was forgotten after the stop: "are clear.No effusion", "SVC.Left", "cm.No".
+    """Whether a space was forgotten after the stop: "are clear.No effusion", "SVC.Left", "cm.No", "normal.2 cm nodule".
 
-    Not "1.5", "e.g.", "T1.2", "www.site.org", "IMG.dcm", "A.Smith".
+    Not "1.5", "e.g.", "T1.2", "www.site.org", "IMG.dcm", "A.Smith", "measuring.5 cm".
     """
     word = _last_word(head)
     if set(stop) != {"."} or "@" in word:
@@ -203,6 +211,8 @@ def _lacks_space(head: str, stop: str, following: str) -> bool:
     if "." in word:
         return False
     word = word.rpartition("-")[2]
+    if _precedes_size(word, following):
+        return True
     if _MASK.match(word) or word.endswith("__") or (word.isalpha() and word.islower() and len(word) > 1):
         return _is_capitalized(following) or (
             len(word) > 3 and (_is_plain_word(following) or bool(_CAPITALS.match(following)))
@@ -210,6 +220,13 @@ def _lacks_space(head: str, stop: str, following: str) -> bool:
     if word.isalpha() and len(word) > 1 and (word.isupper() or (len(word) > 3 and word[1:].islower())):
         return _is_capitalized(following)
     return stop == "." and word[-1:].isdigit() and _is_capitalized(following)
+
+
+def _precedes_size(word: str, following: str) -> bool:
+    """Whether `word` ends a sentence and a size opens the next one; a masked word may be a number, "XXXX.2 cm"."""
+    if len(word) <= 3 or not (word.isalpha() and word[1:].islower()) or word.lower() in NUMBER_FOLLOWS:
+        return False
+    return bool(_SIZE.match(following)) or (word.lower() in CLOSING and bool(_ONE_DIGIT_SIZE.match(following)))
 
 
 def _is_plain_word(text: str) -> bool:

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from placecli.data.report_sentences import NUMBER_FOLLOWS
 from placecli.data.reports import (
     build_report,
     normalize_sentence,
@@ -171,6 +172,15 @@ SENTENCES = [
     ),
     ("IMG.dcm, IMG1.DCM, Report.Pdf at 10:30.", ["IMG.dcm, IMG1.DCM, Report.Pdf at 10:30."]),
     ("Told Dr.Smith and DR.Jones of J.Doe vs.Roe.", ["Told Dr.Smith and DR.Jones of J.Doe vs.Roe."]),
+    ("Heart is normal.2 cm nodule in the left lung.", ["Heart is normal.", "2 cm nodule in the left lung."]),
+    (
+        "Lungs clear.12 mm nodule.Stable.1.5 x 2 cm mass.",
+        ["Lungs clear.", "12 mm nodule.", "Stable.", "1.5 x 2 cm mass."],
+    ),
+    ("No effusion.8-mm granuloma is seen.", ["No effusion.", "8-mm granuloma is seen."]),
+    ("Nodule measuring.5 cm, about.12 mm, tip.5 cm up.", ["Nodule measuring.5 cm, about.12 mm, tip.5 cm up."]),
+    ("Nodule.5 cm at T1.5 mm of XXXX.2 cm and ___.12 mm.", ["Nodule.5 cm at T1.5 mm of XXXX.2 cm and ___.12 mm."]),
+    ("Approx.2.5 cm, max.12 mm, image.2 of normal.2 views.", ["Approx.2.5 cm, max.12 mm, image.2 of normal.2 views."]),
     (" .  - ... 2. ", []),
     ("", []),
 ]
@@ -254,6 +264,7 @@ PIECES = (
         "CT.",
     ),
     *("___", "___.", "XXXX", "XXXX.", "(", "(stable).", ")", ".>]", "..", "...", "?", "!", ";", '"', "\u201c"),
+    *("normal.2", "clear.12", "mass.1.5", "mm", "x"),
     *("\n", "\n \n", "\n - ", "\n 2. ", "\r\n", "\u00e9.", "\u0130.", "\u00b2", "\u0663."),
 )
 PROSE = st.one_of(
@@ -296,6 +307,25 @@ def test_a_forgotten_space_or_a_stop_too_many_changes_no_sentence(sentences: lis
     numbered = [f"{number}.{sentence}." for number, sentence in enumerate(sentences[:9], start=1)]
     for join in (" ", ""):
         assert split_sentences(join.join(numbered)) == expected[:9]
+
+
+SIZES = st.tuples(
+    st.one_of(st.integers(1, 99).map(str), st.tuples(st.integers(0, 9), st.integers(0, 9)).map("{0[0]}.{0[1]}".format)),
+    st.sampled_from((" cm", " mm", "cm", "-mm", " x 3 mm")),
+).map("".join)
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.sampled_from(("The heart is normal", "Lungs are clear", "Unchanged")), SIZES, st.sampled_from((".", ". ")))
+def test_a_size_after_a_closing_word_opens_a_sentence_with_or_without_a_space(start: str, size: str, join: str) -> None:
+    assert split_sentences(f"{start}{join}{size} nodule.") == (f"{start}.", f"{size} nodule.")
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.sampled_from([*sorted(NUMBER_FOLLOWS), "T1", "L4", "2", "XXXX", "___", "approx", "fig", "max"]), SIZES)
+def test_a_decimal_is_never_cut(word: str, size: str) -> None:
+    text = f"A nodule {word}.{size} is seen."
+    assert split_sentences(text) == (text,)
 
 
 @settings(max_examples=500, deadline=None)

@@ -16,8 +16,9 @@ from placecli.records import PlaceError, Row
 from placecli.tasks.evaluation import Evaluation, Findings, Resampling
 from placecli.tasks.leaks import clean_rows, training_store_of
 from placecli.tasks.material import TunedMaterial
-from placecli.tasks.predictions import read_predictions, write_predictions
+from placecli.tasks.predictions import match_predictions, read_predictions, write_predictions
 from placecli.tasks.tuned import PREDICTIONS, TEST, TunedRun, load_tuned
+from placecli.tasks.use import Prediction
 from placecli.tasks.uses import load_use
 
 Progress = Callable[[str, int, int], None]
@@ -82,10 +83,17 @@ def evaluate_predictions(
     findings = use.score(made, store, rows, preset, about, protocol, resampling)
     material = None
     if keeps_material:
-        matched = {str(prediction.get("image_id")): prediction for prediction in made}
-        found = [matched.get(row.image_id, {}) for row in rows]
-        material = TunedMaterial(store, rows, found, preset, about)
+        material = TunedMaterial(store, rows, _matched(task, made, rows), preset, about)
     return _evaluation(task, str(file), store, split, protocol, resampling, findings, left_out, material)
+
+
+def _matched(task: str, made: list[Prediction], rows: list[Row]) -> list[Prediction]:
+    """The prediction of each row, found as the score of the task finds it."""
+    if task == "report-generation":
+        from placecli.tasks.report_scores import match_reports
+
+        return match_reports(made, rows)
+    return match_predictions(made, rows, "image_id")
 
 
 def check_test(task: str, store: Store, preset: Preset, protocol: str) -> None:

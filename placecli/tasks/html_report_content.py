@@ -9,7 +9,8 @@ import numpy as np
 
 from placecli.tasks.charts import Estimate
 
-Verdict = Literal["", "agrees", "contradicts", "extra", "missed"]
+Verdict = Literal["", "agrees", "denies", "contradicts", "extra", "missed"]
+"""Of a sentence; `denies`: it denies a finding that the other report denies too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +42,14 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class Cases:
-    """Several images under one heading. With `is_wide` each takes a row of its own, its reports beside its pictures."""
+    """Several images under one heading. With `is_wide` each takes a row of its own, its reports beside its pictures;
+    with `is_large` three share a row, and not four."""
 
     title: str
     note: str
     cases: tuple[Case, ...]
     is_wide: bool = False
+    is_large: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +61,10 @@ class Line:
     estimates: tuple[Estimate | None, ...]
     chance: float | None
     differences: tuple[Estimate | None, ...] = ()
+    is_share: bool = True
+    """False for a number that may pass 1, such as a rank: it is shown in figures alone."""
+    places: int = 3
+    """Decimal places that are shown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,16 +79,17 @@ class LabelLine:
 
 @dataclass(frozen=True, slots=True)
 class Charts:
-    """The charts of one label, each an SVG."""
+    """The charts of one label, each an SVG; `values` says for each run what its curves come to."""
 
     title: str
     note: str
     charts: tuple[str, ...]
+    values: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """All of one task. `runs` are the names of the columns."""
+    """All of one task. `runs` are the names of the columns, `label_count` says what the second number of a label counts."""
 
     anchor: str
     title: str
@@ -91,6 +99,7 @@ class Part:
     lines: tuple[Line, ...]
     differences_note: str = ""
     label_metrics: tuple[str, ...] = ()
+    label_count: str = ""
     labels: tuple[LabelLine, ...] = ()
     charts_note: str = ""
     charts: tuple[Charts, ...] = ()

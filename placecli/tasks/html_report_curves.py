@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from placecli.metrics.calibration import reliability
+from placecli.metrics.calibration import expected_calibration_error, reliability
 from placecli.metrics.classification import auroc, average_precision, precision_recall_curve, roc_curve
 from placecli.tasks.charts import Series
 from placecli.tasks.html_report_charts import Bin, reliability_chart, square_chart
@@ -18,14 +18,17 @@ from placecli.tasks.html_report_content import Charts
 Floats = NDArray[np.float64]
 
 BINS: Final = 10
+FEW: Final = 5
+"""A bin of a reliability diagram with fewer cases says little."""
 NOTE: Final = (
-    "Left: share of the present that is found (up) against the share of the absent that is called present (right); the"
-    " dashed diagonal is guessing. Middle: share of the called that is right against the share that is found; the dashed"
-    " level is the share of present cases."
+    "ROC: the share of the present cases that is found (up) against the share of the absent ones that is called present"
+    " (right); the dashed diagonal is guessing. Precision and recall: the share of the called that is right against the"
+    " share of the present that is found; the dashed level is the share of present cases. The area under each line is the"
+    " number beside it."
 )
 RELIABILITY: Final = (
-    " Right: where the model gives a probability, how often the finding is there; on the diagonal it means what it says."
-    " Larger dots hold more cases."
+    " Reliability: how often a finding is there that was given a probability; on the diagonal the probability means what it"
+    f" says. Larger dots hold more cases; pale ones fewer than {FEW}. ECE: expected calibration error, 15 bins."
 )
 
 
@@ -53,27 +56,32 @@ def label_charts(runs: Sequence[Mapping[str, Scored]], *, with_reliability: bool
 
 def _charts(name: str, runs: Sequence[Scored], with_reliability: bool) -> Charts:
     prevalence = float(runs[0].present.mean())
-    areas = ", ".join(f"{auroc(each.present, each.scores):.3f}" for each in runs)
-    means = ", ".join(f"{average_precision(each.present, each.scores):.3f}" for each in runs)
+    areas = [f"{auroc(each.present, each.scores):.3f}" for each in runs]
+    means = [f"{average_precision(each.present, each.scores):.3f}" for each in runs]
     charts = [
         square_chart(
             [_roc(each) for each in runs],
             x_label="false positive rate",
             y_label="true positive rate",
-            summary=f"ROC curve of {name}: area {areas}",
+            summary=f"ROC curve of {name}: area {', '.join(areas)}",
             diagonal=True,
         ),
         square_chart(
-            [_precision_recall(each) for each in runs],
+            [precision_recall_steps(each) for each in runs],
             x_label="recall",
             y_label="precision",
-            summary=f"Precision-recall curve of {name}: average precision {means}, chance {prevalence:.3f}",
+            summary=f"Precision-recall curve of {name}: average precision {', '.join(means)}, guessing {prevalence:.3f}",
             level=prevalence,
         ),
     ]
+    values = [f"AUROC {area}, average precision {mean}" for area, mean in zip(areas, means, strict=True)]
     if with_reliability:
-        charts.append(reliability_chart([_bins(each) for each in runs], f"Reliability of the probabilities of {name}"))
-    return Charts(name, f"{int(runs[0].present.sum())} of {len(runs[0].present)}. AUROC {areas}", tuple(charts))
+        errors = [f"{expected_calibration_error(each.present, each.scores):.3f}" for each in runs]
+        values = [f"{value}, ECE {error}" for value, error in zip(values, errors, strict=True)]
+        summary = f"Reliability of the probabilities of {name}: expected calibration error {', '.join(errors)}"
+        charts.append(reliability_chart([_bins(each) for each in runs], summary))
+    note = f"present in {int(runs[0].present.sum()):,} of {len(runs[0].present):,} images"
+    return Charts(name, note, tuple(charts), tuple(values))
 
 
 def _roc(case: Scored) -> Series:
@@ -81,16 +89,24 @@ def _roc(case: Scored) -> Series:
     return Series("", curve.false_positive_rate.tolist(), curve.true_positive_rate.tolist())
 
 
-def _precision_recall(case: Scored) -> Series:
+def precision_recall_steps(case: Scored) -> Series:
+    """Precision over recall as steps: each recall that is gained stands at the precision of its threshold.
+
+    The area below is the average precision, which straight lines between the points would overstate.
+    """
     curve = precision_recall_curve(case.present, case.scores)
-    return Series("", curve.recall.tolist(), curve.precision.tolist())
+    gained = np.diff(curve.recall, prepend=0.0) > 0
+    ends, heights = curve.recall[gained], curve.precision[gained]
+    starts = np.concatenate([[0.0], ends[:-1]])
+    x, y = np.column_stack([starts, ends]).ravel(), np.column_stack([heights, heights]).ravel()
+    return Series("", x.tolist(), y.tolist())
 
 
 def _bins(case: Scored) -> list[Bin]:
     found = reliability(case.present, case.scores, bins=BINS)
     total = float(found.count.sum())
     return [
-        Bin(float(p), float(f), float(w) / total)
+        Bin(float(p), float(f), float(w) / total, bool(w < FEW))
         for p, f, w in zip(found.mean_probability, found.frequency, found.count, strict=True)
         if w > 0
     ]

@@ -79,6 +79,51 @@ METRICS: Final = {
 }
 """By name of a metric what it is called, and a remark; the order of the page's tables. Others go by their own name."""
 
+NO_SHARES: Final = ("median_rank", "cider_d", "compat_cider_d")
+"""How names begin of numbers that may pass 1."""
+
+NEAREST: Final = ("bleu_4", "rouge_l", "cider_d", "f1_micro_14")
+"""Metrics of a report that is copied from the most similar training image."""
+
+SCORES: Final = {
+    "global": "the global score",
+    "observation": "the score by observations",
+    "combined": "both scores combined",
+}
+
+COUNTS: Final = {
+    "n": "{} cases",
+    "patients": "{} patients",
+    "images": "{} images",
+    "studies": "{} studies",
+    "labels": "{} labels",
+    "reports": "{} reports to choose from",
+    "images_without_report": "{} images without a report",
+    "texts": "{} texts",
+    "per_class": "{} images of each class",
+    "cases_with_mask": "{} cases with a mask",
+    "images_in_prior": "{} images behind the map for all",
+    "positives": "{} with something marked",
+    "empty": "{} with nothing marked",
+    "compat_batch": "batches of {} in the published Dice",
+    "images_with_boxes": "{} images with a box",
+    "detections": "{} boxes of the first run",
+    "empty_reports": "{} empty reports",
+    "distinct_reports": "{} different reports",
+    "distinct_reference_reports": "{} different ones by radiologists",
+    "left_out_as_leaked": "{} images left out, since they leaked from train",
+}
+"""By key of the counts, in order, the words that the page has for it; others are not shown."""
+
+LABEL_COUNTS: Final = {
+    "zero-shot": "Present",
+    "classification": "Present",
+    "grounding": "Marked images",
+    "class-retrieval": "Queries",
+    "detection": "Boxes",
+}
+"""What the number beside a label counts."""
+
 LABEL_METRICS: Final = {
     "zero-shot": ("auroc", "average_precision"),
     "classification": ("auroc", "average_precision"),
@@ -91,7 +136,7 @@ LABEL_METRICS: Final = {
 PROTOCOLS: Final = {
     "clean": (
         "Protocol clean: patients of this split are in no other split of its store, leaks being looked for by id and by"
-        " pixels; equal reports count as one; every image counts."
+        " pixels. Equal reports count as one, and every image counts."
     ),
     "compat": (
         "Protocol compat: the field's published way of counting, with its known leaks and short-cuts. Compare these numbers"
@@ -104,7 +149,7 @@ READING: Final = (
         "Interval",
         "The bar or the small figures: 95 % bootstrap interval. Patients are drawn again and again with replacement, all"
         " images of a patient together. It says how much the choice of test patients matters, not what another training"
-        " would give.",
+        " would give. A calibration error can lie below its own interval: cases that are drawn twice make it larger.",
     ),
     (
         "Chance",
@@ -113,14 +158,14 @@ READING: Final = (
     ),
     (
         "Difference",
-        "Both runs on the same resampled patients. Many measures are compared at once: one interval in twenty misses its"
-        " value by chance alone.",
+        "The run minus the first one, both on the same resampled patients. Many measures are compared at once: one interval"
+        " in twenty misses its value by chance alone.",
     ),
     (
         "Colours in reports",
-        "Green: states a finding that the other report states. Underlined on red: contradicts it. Amber: a"
-        " finding that it does not mention. Dashed: a finding that was missed. Found by rules from the words, so a hint,"
-        " not a judgement.",
+        "Green: states a finding that the other report states. Dotted line below: denies one that the other denies."
+        " Underlined on red: contradicts it. Amber: a finding that it does not mention. Dashed frame: a finding that the other"
+        " report does not state. Found by rules from the words, so a hint, not a judgement.",
     ),
     ("Cases", "Chosen by the numbers, not by hand: the best, the middle and the worst of this split."),
 )

@@ -1,4 +1,4 @@
-"""Pictures of a pre-trained run for the evaluation page: what is retrieved for an image, and where a finding is seen."""
+"""Curves and pictures of a pre-trained run for the evaluation page: zero-shot findings, and what is retrieved."""
 
 from __future__ import annotations
 
@@ -8,15 +8,14 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from placecli.metrics.grounding import mass_inside, pointing_game
 from placecli.metrics.retrieval import ranks
 from placecli.records import Row
 from placecli.tasks.demo_gallery import find_peak
 from placecli.tasks.embed import ImageMaps, ImageVectors, embed_images_with_maps
 from placecli.tasks.evaluation import Protocol, label_values
 from placecli.tasks.figures import Panel, crop_to_content, draw_overlay
-from placecli.tasks.grounding import Case as Marked
-from placecli.tasks.grounding import best_prompt, cases_of, label_maps
+from placecli.tasks.grounding import best_prompt, label_maps
+from placecli.tasks.html_report_calls import PANEL, Calls, call_cases, draw_plain, ids_of, labels_in_words
 from placecli.tasks.html_report_content import Case, Cases, Sentence, Shown
 from placecli.tasks.html_report_curves import Scored, scored
 from placecli.tasks.html_report_words import judge, report_sentences
@@ -29,13 +28,7 @@ from placecli.tasks.zero_shot import zero_shot_scores
 NUM_EACH: Final = 2
 """Cases shown of the best, the middle and the worst."""
 NUM_HITS: Final = 2
-NUM_SEARCHED: Final = 400
-"""Marked images among which the best and the worst heat-maps are looked for."""
-NUM_SHOWN: Final = 4
-PANEL: Final = 300
-
-_Found = tuple[float, Row, Marked, NDArray[np.float32], str]
-"""Mass of the map inside the mark, the image, the mark, the map and the words that were asked."""
+_PLACES: Final = ("first", "second", "third")
 
 
 def zero_shot_curves(material: PretrainedMaterial) -> dict[str, Scored]:
@@ -47,6 +40,48 @@ def zero_shot_curves(material: PretrainedMaterial) -> dict[str, Scored]:
     found = zero_shot_scores(material.run, gallery, config, labels)
     curves = {label: scored(truth[label], found[label][config.zero_shot_score]) for label in labels}
     return {label: curve for label, curve in curves.items() if curve is not None}
+
+
+def zero_shot_cases(material: PretrainedMaterial, labels: Sequence[str], ids: bool) -> tuple[Cases, ...]:
+    """Right calls, misses and false alarms by the chosen score; with a heat-map where observations were asked."""
+    gallery, config, run = material.gallery, material.config, material.run
+    rows = gallery.rows(np.arange(len(gallery)))
+    targets = np.column_stack([label_values(rows, label) for label in labels])
+    found = zero_shot_scores(run, gallery, config, tuple(labels))
+    strengths = np.column_stack([_shares_below(found[label][config.zero_shot_score]) for label in labels])
+    prompts = embed_prompts(run, labels, config.prompts, config.batch_size)
+    temperature = run.preset.pretrain.objective.match_temperature
+
+    def draw(place: int, number: int) -> Case:
+        row, label = rows[place], labels[number]
+        higher = int((strengths[:, number] > strengths[place, number]).sum())
+        caption = f"Ranked {higher + 1:,} of {len(rows):,} for this finding. {labels_in_words(row)}"
+        name = label.replace("_", " ")
+        shown = Shown(draw_plain(gallery.store, row), f"Radiograph asked for {name}. {caption}", caption)
+        if config.zero_shot_score != "global":
+            vectors, maps = embed_images_with_maps(run, gallery.store.images([row]))
+            textual = prompts[label].positive
+            heat = label_maps(textual, vectors.observations[0], maps.attention[0], maps.grid, temperature)
+            best = best_prompt(textual, vectors.observations[0], temperature) or 0
+            words = prompts_of(label, config.prompts).positive[best]
+            picture = _draw_where(material, row, heat)
+            shown = Shown(picture, f"{shown.description} Heat-map for: {words}", f"“{words}” {caption}")
+        return Case(name, (shown,), ids=ids_of(row) if ids else "")
+
+    return call_cases(Calls(targets, strengths), "ranks among the images of the split", draw)
+
+
+def _shares_below(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    """float64 [n]: for each score the share of all that lie below it, which labels can be compared by."""
+    return np.searchsorted(np.sort(scores), scores, side="left") / len(scores)
+
+
+def _draw_where(material: PretrainedMaterial, row: Row, heat: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """The image under a map over the store's frame, with a square around its strongest cell."""
+    size, (x0, y0, x1, y1) = material.gallery.store.size, row.content
+    image = material.gallery.store.images([row])[0][y0:y1, x0:x1]
+    panel = Panel("", crop_to_content(heat, row.content, size), box=find_peak(heat, size, row.content))
+    return draw_overlay(image, panel, PANEL)
 
 
 def retrieval_cases(material: PretrainedMaterial, protocol: Protocol, ids: bool) -> Cases:
@@ -61,80 +96,19 @@ def retrieval_cases(material: PretrainedMaterial, protocol: Protocol, ids: bool)
     vectors, maps = embed_images_with_maps(material.run, material.gallery.store.images(rows))
     reports = _reports(material, pool)
     cases = [
-        _retrieved(material, row, vectors.take([i]), maps, i, scores[j], int(place[j]), reports, pool, ids)
+        _retrieved(material, row, vectors.take([i]), maps, i, (int(j), int(place[j])), scores[j], reports, pool, ids)
         for i, (j, row) in enumerate(zip(chosen, rows, strict=True))
     ]
     note = (
         f"The model sees the image alone and ranks {len(pool.text_key)} reports of this split. Two images whose own report"
-        " came first, two from the middle, and the two for which it came last. The right picture shows where the model"
-        " sees the best matching sentence of the report that it put first."
+        " came first, two from the middle, and two for which it came last."
     )
+    if learnt_where(material):
+        note += (
+            " The right picture shows where the model looks for the sentence below it, the one of the report it put first that"
+            " fits the image best; a sentence that denies a finding has such a place too."
+        )
     return Cases("What is retrieved for an image", note, tuple(cases), is_wide=True)
-
-
-def grounding_cases(material: PretrainedMaterial, ids: bool) -> tuple[Cases, ...]:
-    """The best and the worst heat-maps among the first marked images of the split, by the mass inside the mark."""
-    gallery, config, run = material.gallery, material.config, material.run
-    rows = gallery.rows(np.arange(len(gallery)))
-    labels = sorted({box.label for row in rows for box in row.boxes if not config.labels or box.label in config.labels})
-    rows = [row for row in rows if any(box.label in labels for box in row.boxes)][:NUM_SEARCHED]
-    if not rows:
-        return ()
-    prompts = embed_prompts(run, labels, config.prompts, config.batch_size)
-    store = gallery.store
-    found: list[_Found] = []
-    temperature = run.preset.pretrain.objective.match_temperature
-    for first in range(0, len(rows), config.batch_size):
-        part = rows[first : first + config.batch_size]
-        vectors, seen = embed_images_with_maps(run, store.images(part), batch_size=config.batch_size)
-        for i, row in enumerate(part):
-            for case in cases_of(row, store.size, None, labels):
-                textual = prompts[case.label].positive
-                heat = label_maps(textual, vectors.observations[i], seen.attention[i], seen.grid, temperature)
-                best = best_prompt(textual, vectors.observations[i], temperature) or 0
-                words = prompts_of(case.label, config.prompts).positive[best]
-                found.append((mass_inside(heat, case.region), row, case, heat, words))
-    found.sort(key=lambda each: -each[0])
-    note = (
-        f"Of the first {len(rows)} marked images. Colour: where the model sees the sentence; cyan: the strongest cell;"
-        " green: what was marked by a reader."
-    )
-    groups = (
-        ("Heat-maps: the best", _one_a_patient(found)[:NUM_SHOWN]),
-        ("Heat-maps: the worst", _one_a_patient(found[::-1])[:NUM_SHOWN]),
-    )
-    return tuple(
-        Cases(title, note, tuple(_ground(material, *each, ids) for each in chosen)) for title, chosen in groups
-    )
-
-
-def _one_a_patient(found: Sequence[_Found]) -> list[_Found]:
-    firsts: dict[str, _Found] = {}
-    for each in found:
-        firsts.setdefault(each[1].patient_id, each)
-    return list(firsts.values())
-
-
-def _ground(
-    material: PretrainedMaterial, mass: float, row: Row, case: Marked, heat: NDArray[np.float32], words: str, ids: bool
-) -> Case:
-    store = material.gallery.store
-    x0, y0, x1, y1 = row.content
-    image = store.images([row])[0][y0:y1, x0:x1]
-    panel = Panel(
-        "",
-        crop_to_content(heat, row.content, store.size),
-        box=find_peak(heat, store.size, row.content),
-        mask=case.region[y0:y1, x0:x1],
-    )
-    is_hit = pointing_game(heat, case.region)
-    verdict = "points inside" if is_hit else "points outside"
-    shown = Shown(
-        draw_overlay(image, panel, PANEL),
-        f"Radiograph with a heat-map for {case.label}; it {verdict} the marked region",
-        f"“{words}” {verdict}; {100 * mass:.0f} % of the map lies inside",
-    )
-    return Case(case.label, (shown,), ids=ids_of(row) if ids else "")
 
 
 def _pool_scores(material: PretrainedMaterial, pool: Pool) -> NDArray[np.float64]:
@@ -162,18 +136,24 @@ def _retrieved(
     vectors: ImageVectors,
     maps: ImageMaps,
     number: int,
+    query: tuple[int, int],
     scores: NDArray[np.float64],
-    place: int,
     reports: dict[int, tuple[str, ...]],
     pool: Pool,
     ids: bool,
 ) -> Case:
-    own = report_sentences(row)
+    """`number` is the image's place in `vectors` and `maps`, `query` its place in the pool and the rank of its report."""
+    own, own_key = report_sentences(row), int(pool.image_key[query[0]])
     hits = np.argsort(-scores, kind="stable")[:NUM_HITS]
     texts = [("Its own report (the model does not see it)", tuple(map(Sentence, own)))]
-    for rank, hit in enumerate(hits.tolist(), start=1):
+    for rank, hit in zip(_PLACES, hits.tolist(), strict=False):
         text = reports[int(pool.text_key[hit])]
-        texts.append((f"Retrieved, {rank}.", judge(text, own)))
+        is_own = int(pool.text_key[hit]) == own_key
+        texts.append((f"Retrieved {rank}" + (": its own report" if is_own else ""), judge(text, own)))
+    title = f"Its own report came at rank {query[1]} of {len(pool.text_key)}"
+    asked = Shown(draw_plain(material.gallery.store, row), "Radiograph that was asked about")
+    if not learnt_where(material):
+        return Case(title, (asked,), tuple(texts), ids_of(row) if ids else "")
     best = hits[0]
     temperature = material.run.preset.pretrain.objective.match_temperature
     mask = pool.texts.mask[best]
@@ -184,19 +164,12 @@ def _retrieved(
         vectors.observations[0], maps.attention[number], maps.grid, textual[chosen : chosen + 1], temperature
     )[0]
     sentences = reports[int(pool.text_key[best])]
-    words = sentences[int(np.flatnonzero(mask)[chosen])] if len(sentences) > chosen else ""
-    size, (x0, y0, x1, y1) = material.gallery.store.size, row.content
-    image = material.gallery.store.images([row])[0][y0:y1, x0:x1]
-    nothing = Panel("", np.zeros((1, 1), np.float32))
-    where = Panel("", crop_to_content(heat, row.content, size), box=find_peak(heat, size, row.content))
-    pictures = (
-        Shown(draw_overlay(image, nothing, PANEL), "Radiograph that was asked about"),
-        Shown(draw_overlay(image, where, PANEL), f"Heat-map for the sentence: {words}", f"“{words}”"),
-    )
-    title = f"Its own report came at rank {place} of {len(pool.text_key)}"
-    return Case(title, pictures, tuple(texts), ids_of(row) if ids else "")
+    place_of = int(np.flatnonzero(mask)[chosen])
+    words = sentences[place_of] if place_of < len(sentences) else ""
+    where = Shown(_draw_where(material, row, heat), f"Heat-map for the sentence: {words}", f"“{words}”")
+    return Case(title, (asked, where), tuple(texts), ids_of(row) if ids else "")
 
 
-def ids_of(row: Row) -> str:
-    """For who asked to see them."""
-    return f"study {row.study_id}, image {row.image_id}"
+def learnt_where(material: PretrainedMaterial) -> bool:
+    """Whether its observations were trained: without PCMA they, and their heat-maps, are as drawn at the start."""
+    return material.run.preset.pretrain.objective.pcma_weight > 0

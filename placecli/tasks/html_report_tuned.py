@@ -5,33 +5,39 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from placecli.data.reports import split_sentences
-from placecli.data.store import Store
-from placecli.metrics.segmentation import dice, measure_overlap
+from placecli.metrics.segmentation import dice
 from placecli.records import Row
-from placecli.tasks.detection_boxes import known_rows
-from placecli.tasks.detection_figures import caption_of as caption_of_boxes
-from placecli.tasks.detection_figures import crop_boxes, draw_boxes
-from placecli.tasks.html_report_content import Case, Cases, Sentence, Shown
+from placecli.tasks.charts import Series
+from placecli.tasks.html_report_calls import (
+    NUM_SHOWN,
+    PANEL,
+    Calls,
+    call_cases,
+    draw_plain,
+    ids_of,
+    labels_in_words,
+)
+from placecli.tasks.html_report_charts import square_chart
+from placecli.tasks.html_report_content import Case, Cases, Charts, Sentence, Shown
 from placecli.tasks.html_report_curves import Scored, scored
-from placecli.tasks.html_report_pretrained import ids_of
 from placecli.tasks.html_report_words import agreement, judge, missed, report_sentences
 from placecli.tasks.material import TunedMaterial
-from placecli.tasks.segmentation_figures import Marked, caption_of, draw_masks
+from placecli.tasks.segmentation_figures import Marked, draw_masks
 from placecli.tasks.segmentation_runs import decode_runs
+from placecli.tasks.segmentation_scores import BATCH, measure_rows
 from placecli.tasks.targets import read_targets
 from placecli.tasks.use import Prediction
 
-NUM_SHOWN: Final = 4
-PANEL: Final = 300
-LEAST_SCORE: Final = 0.3
-"""Boxes below this score are not drawn."""
+SEGMENTATION_NOTE: Final = (
+    "The share of the images (up) whose Dice is at least so large (right). The further up and right, the better; the area"
+    " below the line is the mean."
+)
 
-_Pair = tuple[Row, Prediction]
+Pair = tuple[Row, Prediction]
 
 
 def classification_curves(material: TunedMaterial) -> dict[str, Scored]:
@@ -44,124 +50,97 @@ def classification_curves(material: TunedMaterial) -> dict[str, Scored]:
 
 
 def classification_cases(material: TunedMaterial, ids: bool) -> tuple[Cases, ...]:
-    """The surest calls that are right, and the surest that are wrong, one a label and image."""
+    """The surest calls that are right, and the surest that are wrong."""
     labels = tuple(material.about["labels"])
     targets = read_targets(material.rows, labels, material.preset.finetune.classification)
     table = np.asarray([[each["scores"][label] for label in labels] for each in material.predictions], np.float64)
-    present, absent = targets == 1, targets == 0
-    groups = (
-        ("Rightly called", "Findings that are there, with the highest probabilities.", np.where(present, table, -1)),
-        ("Missed", "Findings that are there, with the lowest probabilities.", np.where(present, 1 - table, -1)),
-        ("False alarms", "Findings that are not there, with the highest probabilities.", np.where(absent, table, -1)),
+
+    def draw(place: int, number: int) -> Case:
+        row, label = material.rows[place], labels[number].replace("_", " ")
+        caption = f"Probability {table[place, number]:.2f}. {labels_in_words(row)}"
+        shown = Shown(draw_plain(material.store, row), f"Radiograph; {label}. {caption}", caption)
+        return Case(label, (shown,), ids=ids_of(row) if ids else "")
+
+    return call_cases(Calls(targets, table), "probabilities", draw)
+
+
+def segmentation_charts(materials: Sequence[TunedMaterial], protocol: str) -> tuple[Charts, ...]:
+    """How many of the images with a mark reach a Dice, of each run."""
+    series, values = [], []
+    for material in materials:
+        reached = np.sort([value for value in _dice_of(material, protocol) if value is not None])
+        series.append(share_reaching(reached))
+        values.append(f"mean {reached.mean():.3f}, median {np.median(reached):.3f}")
+    chart = square_chart(
+        series,
+        x_label="Dice",
+        y_label="share of images",
+        summary="Share of images whose mask reaches a Dice: " + "; ".join(values),
     )
-    return tuple(
-        Cases(title, note, tuple(_call(material, labels, table, place, ids) for place in _strongest(sureness)))
-        for title, note, sureness in groups
-    )
+    return (Charts("Dice of single images", f"{len(reached):,} with a mark", (chart,), tuple(values)),)
 
 
-def _strongest(sureness: NDArray[np.float64]) -> list[tuple[int, int]]:
-    """(row, label) of the largest values, of rows and labels not taken yet."""
-    rows: set[int] = set()
-    columns: set[int] = set()
-    chosen: list[tuple[int, int]] = []
-    for flat in np.argsort(-sureness, axis=None, kind="stable").tolist():
-        row, column = divmod(flat, sureness.shape[1])
-        if sureness[row, column] < 0 or len(chosen) == NUM_SHOWN:
-            break
-        if row not in rows and column not in columns:
-            chosen.append((row, column))
-            rows.add(row)
-            columns.add(column)
-    return chosen
+def share_reaching(values: NDArray[np.float64]) -> Series:
+    """The share of values, in ascending order and in 0..1, that are at least x, as steps; the area below is their mean."""
+    heights = 1 - np.arange(len(values) + 1) / len(values)
+    x = np.repeat(np.concatenate([[0.0], values, [1.0]]), 2)[1:-1]
+    return Series("", x.tolist(), np.repeat(heights, 2).tolist())
 
 
-def _call(
-    material: TunedMaterial, labels: Sequence[str], table: NDArray[np.float64], place: tuple[int, int], ids: bool
-) -> Case:
-    row, label = material.rows[place[0]], labels[place[1]]
-    truth = sorted(name for name, value in row.labels.items() if value == 1)
-    caption = f"probability {table[place]:.2f}. Labels: {', '.join(truth) or 'none present'}"
-    shown = Shown(draw_plain(material.store, row), f"Radiograph; {label} was given {caption}", caption)
-    return Case(label, (shown,), ids=ids_of(row) if ids else "")
+def _dice_of(material: TunedMaterial, protocol: str) -> list[float | None]:
+    """Dice of each row as the evaluation counts it; None where no reader marked anything."""
+    found: list[float | None] = []
+    for first in range(0, len(material.rows), BATCH):
+        rows = material.rows[first : first + BATCH]
+        chosen = material.predictions[first : first + BATCH]
+        predicted = np.stack([decode_runs(each, material.store.size) for each in chosen])
+        overlap = measure_rows(predicted, material.store, rows, is_clipped=protocol != "compat")
+        found += [float(one) if n else None for one, n in zip(dice(overlap), overlap.actual, strict=True)]
+    return found
 
 
-def segmentation_cases(material: TunedMaterial, ids: bool) -> tuple[Cases, ...]:
-    """The masks with the highest, a middle and the lowest Dice, of images where a reader marked something."""
+def segmentation_cases(material: TunedMaterial, protocol: str, ids: bool) -> tuple[Cases, ...]:
+    """The masks with the highest, a middle and the lowest Dice, of images where a reader marked something; false alarms."""
+    values = _dice_of(material, protocol)
+    values_of = {row.image_id: value for row, value in zip(material.rows, values, strict=True)}
 
-    def mask_of(pair: _Pair) -> NDArray[np.bool_]:
+    def mask_of(pair: Pair) -> NDArray[np.bool_]:
         return decode_runs(pair[1], material.store.size)
 
-    def agreement_of(pair: _Pair) -> float | None:
-        actual = material.store.masks([pair[0]]) > 0
-        return float(dice(measure_overlap(mask_of(pair)[None], actual))[0]) if actual.any() else None
+    def agreement_of(pair: Pair) -> float | None:
+        return values_of[pair[0].image_id]
 
-    def draw(pair: _Pair) -> Case:
+    def draw(pair: Pair) -> Case:
         (x0, y0, x1, y1), actual = pair[0].content, material.store.masks([pair[0]])[0] > 0
         image = material.store.images([pair[0]])[0][y0:y1, x0:x1]
         marked = Marked(image, mask_of(pair)[y0:y1, x0:x1], actual[y0:y1, x0:x1])
-        caption = caption_of(marked)
-        shown = Shown(draw_masks(marked, PANEL), f"Radiograph with the mask of the model and of the reader; {caption}")
+        value = values_of[pair[0].image_id]
+        caption = "Nothing there" if value is None else f"Dice {value:.2f}"
+        shown = Shown(draw_masks(marked, PANEL), f"Radiograph with the mask of the model and of the reader. {caption}")
         return Case(caption, (shown,), ids=ids_of(pair[0]) if ids else "")
 
-    note = "Blue: marked by the model. Green outline: marked by the reader."
-    return _extremes(material, agreement_of, draw, note, ("The best masks", "In the middle", "The worst masks"))
-
-
-def detection_cases(material: TunedMaterial, ids: bool) -> tuple[Cases, ...]:
-    """Images with the most and the fewest boxes found for what a reader drew, and false alarms."""
-    known = {row.image_id for row in known_rows(material.rows, material.preset.finetune.detection)}
-    labels = set(material.about["labels"])
-
-    def drawn(row: Row) -> list[object]:
-        return [box for box in row.boxes if box.label in labels]
-
-    def agreement_of(pair: _Pair) -> float | None:
-        boxes = [box for box in pair[0].boxes if box.label in labels]
-        if pair[0].image_id not in known or not boxes:
-            return None
-        found = [box for box in pair[1]["boxes"] if box["score"] >= LEAST_SCORE]
-        hits = sum(any(_overlap(box, each) >= 0.5 and box.label == each["label"] for each in found) for box in boxes)
-        return 2 * hits / (len(boxes) + len(found))
-
-    def draw(pair: _Pair) -> Case:
-        boxes = [box for box in pair[0].boxes if box.label in labels]
-        image = material.store.images([pair[0]])[0]
-        boxed = crop_boxes(image, pair[0].content, pair[1], boxes, least_score=LEAST_SCORE)
-        caption = caption_of_boxes(boxed)
-        shown = Shown(draw_boxes(boxed, PANEL), f"Radiograph with boxes of the model and of the reader; {caption}")
-        return Case(caption, (shown,), ids=ids_of(pair[0]) if ids else "")
-
-    note = f"Blue: found by the model, with scores from {LEAST_SCORE:g} on. Green, dashed: drawn by the reader."
-    cases = _extremes(material, agreement_of, draw, note, ("The best boxes", "In the middle", "The worst boxes"))
+    note = "Blue, filled: marked by the model. Green line: marked by the reader."
+    cases = extremes(material, agreement_of, draw, note, ("The best masks", "In the middle", "The worst masks"))
     alarms = [
-        (max((box["score"] for box in prediction["boxes"]), default=0.0), (row, prediction))
-        for row, prediction in zip(material.rows, material.predictions, strict=True)
-        if row.image_id in known and not drawn(row)
+        (int(mask_of(pair).sum()), pair)
+        for pair in zip(material.rows, material.predictions, strict=True)
+        if values_of[pair[0].image_id] is None
     ]
     alarms.sort(key=lambda each: -each[0])
-    shown = tuple(draw(pair) for score, pair in alarms[:NUM_SHOWN] if score >= LEAST_SCORE)
-    return (*cases, Cases("False alarms", note, shown)) if shown else cases
-
-
-def _overlap(box: object, found: object) -> float:
-    """Intersection over union of a Box and a predicted box."""
-    ax, ay, aw, ah = (float(getattr(box, name)) for name in ("x", "y", "width", "height"))
-    bx, by, bw, bh = (float(found[name]) for name in ("x", "y", "width", "height"))  # type: ignore[index]
-    width = max(0.0, min(ax + aw, bx + bw) - max(ax, bx))
-    height = max(0.0, min(ay + ah, by + bh) - max(ay, by))
-    return width * height / max(aw * ah + bw * bh - width * height, 1e-9)
+    shown = tuple(draw(pair) for size, pair in alarms[:NUM_SHOWN] if size)
+    text = "Images where nothing was marked, with the largest masks of the model."
+    return (*cases, Cases("False alarms", text, shown)) if shown else cases
 
 
 def report_cases(material: TunedMaterial, ids: bool) -> tuple[Cases, ...]:
     """Generated reports beside the written ones: most and fewest findings in common, and some in the middle."""
 
-    def agreement_of(pair: _Pair) -> float | None:
+    def agreement_of(pair: Pair) -> float | None:
         same, other = agreement(_written(pair[1]), report_sentences(pair[0]))
         # Among equal shares the one with fewer errors is the better one.
         return 2 * same / (2 * same + other) - 1e-3 * other if same + other else None
 
-    def draw(pair: _Pair) -> Case:
+    def draw(pair: Pair) -> Case:
         written, reference = _written(pair[1]), report_sentences(pair[0])
         same, other = agreement(written, reference)
         texts: tuple[tuple[str, tuple[Sentence, ...]], ...] = (
@@ -169,14 +148,14 @@ def report_cases(material: TunedMaterial, ids: bool) -> tuple[Cases, ...]:
             ("Written by a radiologist", missed(reference, written)),
         )
         shown = Shown(draw_plain(material.store, pair[0]), "Radiograph that the report was generated for")
-        title = f"{same} findings in both, {other} in one alone"
+        title = f"{same} finding{'' if same == 1 else 's'} in both reports, {other} in one alone"
         return Case(title, (shown,), texts, ids_of(pair[0]) if ids else "")
 
     note = (
         "Findings are read from both texts by rules (docs/labeler.md). Images without any finding in either report are"
         " left out here."
     )
-    cases = _extremes(material, agreement_of, draw, note, ("The best reports", "In the middle", "The worst reports"), 2)
+    cases = extremes(material, agreement_of, draw, note, ("The best reports", "In the middle", "The worst reports"), 2)
     return tuple(Cases(each.title, each.note, each.cases, is_wide=True) for each in cases)
 
 
@@ -187,10 +166,10 @@ def _written(prediction: Prediction) -> tuple[str, ...]:
     return split_sentences(str(prediction.get("report", "")))
 
 
-def _extremes(
+def extremes(
     material: TunedMaterial,
-    agreement_of: Callable[[_Pair], float | None],
-    draw: Callable[[_Pair], Case],
+    agreement_of: Callable[[Pair], float | None],
+    draw: Callable[[Pair], Case],
     note: str,
     titles: tuple[str, str, str],
     count: int = NUM_SHOWN,
@@ -201,18 +180,9 @@ def _extremes(
     values.sort(key=lambda each: (-each[0], each[1]))
     count = min(count, max(1, len(values) // 3))
     middle = max(0, (len(values) - count) // 2)
-    groups = (values[:count], values[middle : middle + count], values[len(values) - count :])
+    groups = (values[:count], values[middle : middle + count], values[: -count - 1 : -1])
     return tuple(
         Cases(title, "" if number else note, tuple(draw(pairs[i]) for _, i in group))
         for number, (title, group) in enumerate(zip(titles, groups, strict=True))
         if group
     )
-
-
-def draw_plain(store: Store, row: Row) -> NDArray[np.uint8]:
-    """uint8 [h, w]: the image without its padding, the longest side as long as that of the other pictures."""
-    x0, y0, x1, y1 = row.content
-    image = store.images([row])[0][y0:y1, x0:x1]
-    scale = PANEL / max(image.shape)
-    size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
-    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC), np.uint8)

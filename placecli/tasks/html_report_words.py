@@ -24,21 +24,26 @@ def report_sentences(row: Row) -> tuple[str, ...]:
 def judge(sentences: Sequence[str], reference: Sequence[str]) -> tuple[Sentence, ...]:
     """Each sentence held against a reference report.
 
-    agrees: it states a finding that the reference states. contradicts: it states what the reference denies, or denies
-    what the reference states. extra: it states a finding that the reference does not mention.
+    agrees: it states a finding that the reference states. denies: it denies what the reference denies. contradicts: it
+    states what the reference denies, or denies what the reference states. extra: it states a finding that the reference
+    does not mention.
     """
     truth = label_report(" ".join(reference))
     return tuple(Sentence(text, _verdict(_findings(text), truth)) for text in sentences)
 
 
 def missed(reference: Sequence[str], given: Sequence[str]) -> tuple[Sentence, ...]:
-    """The reference, its sentences marked that state a finding of which the other report does not speak or denies it."""
+    """The reference, its sentences marked that state a finding.
+
+    missed: the other report denies one of them, or does not speak of it. agrees: it states them all.
+    """
     said = label_report(" ".join(given))
     marked = []
     for text in reference:
         stated = [name for name, state in _findings(text).items() if state in STATED]
         is_missed = any(said.get(name, ABSENT) not in STATED for name in stated)
-        marked.append(Sentence(text, "missed" if is_missed else ""))
+        verdict: Verdict = "missed" if is_missed else "agrees" if stated else ""
+        marked.append(Sentence(text, verdict))
     return tuple(marked)
 
 
@@ -61,4 +66,6 @@ def _verdict(claims: Mapping[str, int], truth: Mapping[str, int]) -> Verdict:
         return "contradicts"
     if any(truth.get(name) in STATED for name in stated):
         return "agrees"
-    return "extra" if stated else ""
+    if stated:
+        return "extra"
+    return "denies" if any(truth.get(name) == ABSENT for name in denied) else ""

@@ -1,4 +1,4 @@
-"""COVIDx: versions 1 to 9 and CXR-3 (lists of COVID-Net's repository) and CXR-4 (train, val and test as released).
+"""COVIDx: versions 2 to 9 and CXR-3 (lists of COVID-Net's repository) and CXR-4 (train, val and test as released).
 
 A line is `patient file class`, from version 4 on mostly with the source behind. Some patients have spaces in their
 ids, so a line is read from the right, where the class is one of five words.

@@ -16,7 +16,7 @@ from placecli.config import PreprocessConfig, load_preset
 from placecli.data.identity import split_of
 from placecli.data.preprocess import plan, preprocess
 from placecli.data.releases import read_studies
-from placecli.data.releases.covidx import Line, labels_of, parse_line
+from placecli.data.releases.covidx import Line, find_version, labels_of, parse_line
 from placecli.data.store import open_store
 from placecli.records import PlaceError, Reject, Study
 
@@ -136,6 +136,28 @@ def test_one_version_has_to_be_chosen(tmp_path: Path) -> None:
     (tmp_path / "test_COVIDx9B.txt").unlink()
     with pytest.raises(PlaceError, match=r"test_COVIDx9B\.txt: not there"):
         read(tmp_path, chosen)
+
+
+@pytest.mark.parametrize("version", ["2", "5", "6", "7A", "7B", "8A", "8B", "9A", "9B", "_CXR-3A", "_CXR-3B"])
+def test_lists_are_found_under_the_name_of_every_version(tmp_path: Path, version: str) -> None:
+    write_lists(tmp_path, version)
+    assert find_version(tmp_path, CONFIG).name == version.removeprefix("_")
+    assert len(read(tmp_path)[0]) == len(TRAIN) + len(TEST)
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("COVID 12 COVID(12).png COVID-19 sirm", Line("COVID 12", "COVID(12).png", "COVID-19", "sirm")),
+        ("331b x_Fig4_HTML.jpg COVID-19 cohen", Line("331b", "x_Fig4_HTML.jpg", "COVID-19", "cohen")),
+        ("440808-000020 C-000020-8.458-0.png positive", Line("440808-000020", "C-000020-8.458-0.png", "positive", "")),
+        ("7 10.1016-slash-j.x.2020.04.png normal", Line("7", "10.1016-slash-j.x.2020.04.png", "normal", "")),
+        ("10 Fig9a-day17.jpeg viral", None),  # the first list of all had four classes
+        ("29 pneumonia-1.jpg bacteria", None),
+    ],
+)
+def test_lines_of_the_forms_that_were_published(text: str, line: Line | None) -> None:
+    assert parse_line(text) == line
 
 
 def test_a_line_that_is_none_is_one_reject(tmp_path: Path) -> None:

@@ -127,6 +127,28 @@ def test_jpg_release(jpg_root: Path) -> None:
     assert studies[3].labels == {"Atelectasis": 0.0, "Lung Opacity": 1.0}
 
 
+def test_every_view_position_of_the_metadata(jpg_root: Path) -> None:
+    views = {
+        "PA": "PA",
+        "AP": "AP",
+        "ap": "AP",
+        "LATERAL": "LATERAL",
+        "LL": "LATERAL",
+        "RL": "LATERAL",
+        "XTABLE LATERAL": "LATERAL",
+        "LAO": "OTHER",
+        "AP AXIAL": "OTHER",
+        "PA LLD": "OTHER",
+        "SWIMMERS": "OTHER",
+        "": "",
+    }
+    header = ("dicom_id", "subject_id", "study_id", "ViewPosition")
+    name = image_id("50000002", 1)
+    for position, view in views.items():
+        write_table(jpg_root / "mimic-cxr-2.0.0-metadata.csv", header, [(name, "10000001", "50000002", position)])
+        assert [image.view for study in read(jpg_root)[0] for image in study.images] == [view], position
+
+
 def test_gzipped_metadata_and_negbio_labels(jpg_root: Path) -> None:
     plain, _ = read(jpg_root)
     (jpg_root / "mimic-cxr-2.0.0-metadata.csv").unlink()

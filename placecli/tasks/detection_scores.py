@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -26,6 +27,8 @@ from placecli.tasks.detection_boxes import predicted_boxes, true_boxes
 from placecli.tasks.evaluation import Findings, Measure, Resampling
 from placecli.tasks.predictions import match_predictions
 from placecli.tasks.use import Prediction
+
+logger = logging.getLogger(__name__)
 
 Floats = NDArray[np.float64]
 
@@ -53,6 +56,8 @@ def score_detection(
         raise PlaceError(
             f"no image of this split has a box of {', '.join(labels) or 'any label'}; choose another split"
         )
+    if not any(len(each.boxes) for each in found):
+        logger.warning("not one box was predicted in %d images, so every score is 0", len(rows))
     patients = np.asarray([row.patient_id for row in rows])
     positives = {f"ap_50[{label}]": int(sum((w.classes == i).sum() for w in wanted)) for i, label in enumerate(labels)}
     metrics = {
@@ -131,6 +136,9 @@ def _compat(
     try:
         matches, kept = compat_matches(found, wanted)
     except ValueError:  # nothing is left to count
+        logger.warning(
+            "map_compat has no value: no image has both a box and a detection of 0.5 or more; read map instead"
+        )
         return Measure(float("nan"), float("nan"), float("nan"), 0), 0
     # The interval resamples the patients of the images that are counted.
     return resampling.measure(_mean_precision(matches), patients[kept]), len(kept)

@@ -100,11 +100,21 @@ def test_the_fields_interval_draws_the_patients_of_the_images_that_it_counts(row
     assert measure.low == pytest.approx(measure.value) == measure.high
 
 
-def test_the_field_counts_nothing_without_a_confident_detection(rows: list[Row]) -> None:
+def test_the_field_counts_nothing_without_a_confident_detection(
+    rows: list[Row], caplog: pytest.LogCaptureFixture
+) -> None:
     scored = score([predict(row, *((box, 0.4) for box in row.boxes)) for row in rows], rows, "compat")
     assert scored["map"].value == pytest.approx(1.0)
     assert scored["counts"]["compat_images"] == 0
     assert scored["map_compat"].to_record() == {"value": None, "ci95": None, "n": 0}
+    assert [record.getMessage() for record in caplog.records] == [
+        "map_compat has no value: no image has both a box and a detection of 0.5 or more; read map instead"
+    ]
+    caplog.clear()
+    score([predict(row) for row in rows], rows)
+    assert [record.getMessage() for record in caplog.records] == [
+        "not one box was predicted in 24 images, so every score is 0"
+    ]
 
 
 def test_froc_takes_the_centre_and_the_label(rows: list[Row]) -> None:

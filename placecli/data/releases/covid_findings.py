@@ -1,4 +1,4 @@
-"""What the column `finding` of the COVID-19 image data collection says of each name in it: present, absent or nothing.
+"""What the column `finding` of the COVID-19 image data collection says of each name in it: present, absent or open.
 
 The last versions write a path from coarse to fine, "Pneumonia/Viral/COVID-19"; those up to mid-2020 write bare names,
 several of them with commas: "COVID-19, ARDS". Names and their order come from the table itself.
@@ -36,11 +36,11 @@ def known_paths(findings: Iterable[tuple[Path, ...]]) -> frozenset[Path]:
 
 
 def labels_of(paths: tuple[Path, ...], known: frozenset[Path]) -> dict[str, float]:
-    """Label -> 1.0 for each name on one of the paths, 0.0 for the others; {} without a path.
+    """Label -> 1.0 for each name on one of the paths, -1.0 (uncertain) for one that they leave open, 0.0 for the others;
+    {} without a path.
 
-    Left out is what a path does not decide: the names below its end ("Pneumonia" does not say which). Where no path has
-    a second name, nothing says what is a pneumonia: then "Pneumonia" leaves every kind open, and a kind leaves
-    "Pneumonia" open.
+    Open are the names below a path's end: "Pneumonia" does not say which. Where no path has a second name, nothing says
+    what is a pneumonia: then "Pneumonia" leaves every kind open, and a kind leaves "Pneumonia" open.
     """
     if not paths:
         return {}
@@ -50,4 +50,4 @@ def labels_of(paths: tuple[Path, ...], known: frozenset[Path]) -> dict[str, floa
         is_open = PNEUMONIA in present
         left_open |= {path[0] for path in known if path[0] != NO_FINDING} if is_open else {PNEUMONIA}
     names = sorted({path[-1] for path in known})
-    return {name: float(name in present) for name in names if name in present or name not in left_open}
+    return {name: 1.0 if name in present else -1.0 if name in left_open else 0.0 for name in names}

@@ -35,6 +35,7 @@ from placecli.data.releases import read_studies
 from placecli.data.releases.covid_findings import known_paths, labels_of, parse_finding
 from placecli.data.releases.tables import find_encoding
 from placecli.records import Box, FileMask, PlaceError, Reject, Study
+from placecli.tasks.evaluation import label_values
 from placecli.tasks.targets import read_targets
 
 CONFIG = PreprocessConfig(release="covid-chestxray", require_report=False)
@@ -92,9 +93,9 @@ def test_bare_names_say_nothing_of_what_a_pneumonia_is(root: Path) -> None:
     studies, _ = read(root)
     labels = [{name: value for name, value in study.labels.items() if name != "Lungs"} for study in studies]
     assert labels == [
-        {"ARDS": 0.0, "COVID-19": 1.0, "No Finding": 0.0},
-        {"ARDS": 1.0, "COVID-19": 1.0, "No Finding": 0.0},
-        {"No Finding": 0.0, "Pneumonia": 1.0},
+        {"ARDS": 0.0, "COVID-19": 1.0, "No Finding": 0.0, "Pneumonia": -1.0},
+        {"ARDS": 1.0, "COVID-19": 1.0, "No Finding": 0.0, "Pneumonia": -1.0},
+        {"ARDS": -1.0, "COVID-19": -1.0, "No Finding": 0.0, "Pneumonia": 1.0},
         {"ARDS": 0.0, "COVID-19": 0.0, "No Finding": 1.0, "Pneumonia": 0.0},
         {},
     ]
@@ -114,10 +115,11 @@ def test_paths_are_all_of_their_names_and_leave_open_what_lies_below(root: Path)
     none = dict.fromkeys(("COVID-19", "Herpes", "No Finding", "Pneumonia", "Tuberculosis", "Viral"), 0.0)
     assert labels["a-day3.jpg"] == {**none, "Pneumonia": 1.0, "Viral": 1.0, "COVID-19": 1.0}
     assert labels["c.png"] == {**none, "Pneumonia": 1.0, "Viral": 1.0, "Herpes": 1.0}
-    assert labels["b.png"] == {"No Finding": 0.0, "Pneumonia": 1.0, "Tuberculosis": 0.0, "Viral": 1.0}
+    assert labels["b.png"] == {**none, "Pneumonia": 1.0, "Viral": 1.0, "COVID-19": -1.0, "Herpes": -1.0}
     assert labels["d.png"] == {**none, "Tuberculosis": 1.0}
     assert labels["000005.png"] == {**none, "No Finding": 1.0}
-    assert labels["000004.jpg"] == {"No Finding": 0.0, "Pneumonia": 1.0, "Tuberculosis": 0.0, "Lungs": 1.0}
+    open_kinds = dict.fromkeys(("COVID-19", "Herpes", "Viral"), -1.0)
+    assert labels["000004.jpg"] == {**none, **open_kinds, "Pneumonia": 1.0, "Lungs": 1.0}
     assert labels["6.jpeg"] == labels["e.png"] == {}
 
 
@@ -132,8 +134,8 @@ def test_labels_are_what_the_cell_names_and_never_contradict_it(cells: list[str]
     for paths in parsed:
         labels = labels_of(paths, known)
         assert {name for name, value in labels.items() if value == 1.0} == {name for path in paths for name in path}
-        assert set(labels.values()) <= {0.0, 1.0}
-        assert set(labels) <= {path[-1] for path in known}
+        assert set(labels.values()) <= {-1.0, 0.0, 1.0}
+        assert set(labels) == {path[-1] for path in known}
 
 
 @given(st.text())
@@ -290,7 +292,7 @@ def test_store_has_notes_as_sentences_and_lungs_in_its_own_pixels(root: Path, tm
     assert (store.masks([rows["000004.jpg"]])[0] == rectangle(40, 10, 8, 30, 32)).all()
     assert rows["a-day3.jpg"].mask_row == -1
     assert rows["a-day0-PA.png"].boxes[1] == Box("Left Lung", 22, 4, 12.5, 28)
-    # The preset reads what a finding leaves open as not known, not as absent.
+    # What a finding leaves open is not known, here and in zero-shot, and not absent.
     preset = load_preset("covid-chestxray").finetune.classification
     targets = read_targets(list(rows.values()), preset.labels, preset)
     assert {name: str(value[0]) for name, value in zip(rows, targets, strict=True)} == {
@@ -300,6 +302,7 @@ def test_store_has_notes_as_sentences_and_lungs_in_its_own_pixels(root: Path, tm
         "000005.png": "0.0",
         "6.jpeg": "nan",
     }
+    assert label_values(list(rows.values()), "COVID-19").tolist() == pytest.approx(targets[:, 0].tolist(), nan_ok=True)
 
 
 def test_published_counts_are_those_of_radiographs(root: Path, tmp_path: Path) -> None:
@@ -323,7 +326,7 @@ def test_the_real_part(real_data: Callable[[str], Path], tmp_path: Path) -> None
     assert sum(isinstance(image.mask, Path | FileMask) for image in images) == 38
     assert Counter(box.label for image in images for box in image.boxes) == {"Right Lung": 24, "Left Lung": 24}
     values = [study.labels.get("COVID-19") for study in studies for _ in study.images]
-    assert Counter(values) == {1.0: 52, 0.0: 16, None: 4}
+    assert Counter(values) == {1.0: 52, 0.0: 16, -1.0: 4}
     assert {view for study in studies if len(study.images) > 1 for view in (study.images[1].view,)} == {"LATERAL"}
     store = make_store(collection, tmp_path / "s", "covid-chestxray", 64)
     assert len(store.rows) == 63

@@ -110,11 +110,21 @@ class ReportGenerationConfig(TuningConfig):
     dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.1
     min_count: Count = 3
     """A word that occurs less often in the train split is unknown."""
+    rarity: Weight = 0.5
+    """How much more words of rare sentences count in training: (1 / train reports with the sentence) ^ rarity, of mean 1.
+    0: all words alike, as with `cleaning: compat` always."""
     max_tokens: Annotated[int, Field(ge=8, le=1024)] = 128
     """Longest report, start and end included."""
     num_beams: Count = 3
     length_penalty: Weight = 1.0
     """Above 1 beam search favours longer reports, below 1 shorter ones."""
+    candidates: Literal["written", "nearest"] = "nearest"
+    """What competes to be the report. written: what the decoder writes, alone. nearest: also the reports of the train
+    studies that the pre-trained run finds most like the image; the one that these agree with most is told."""
+    num_nearest: Count = 50
+    """Nearest train studies whose reports compete."""
+    agreement_temperature: Positive = 0.35
+    """How fast the say of a train study falls with its unlikeness, in standard deviations of likeness."""
     select_by: Literal["bleu_4", "cider", "loss"] = "loss"
     """What chooses the model on the validate split. bleu_4: the field's choice; it rises and falls with length."""
     validate_reports: Count = 100

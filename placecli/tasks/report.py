@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
@@ -14,10 +15,11 @@ from placecli.config import Preset, ReportGenerationConfig
 from placecli.data.store import Store
 from placecli.engine.distributed import Ranks
 from placecli.engine.encoders import ImageEncoder
-from placecli.records import Row
+from placecli.records import PlaceError, Row
 from placecli.tasks.classify import image_size_of
 from placecli.tasks.evaluation import Findings, Resampling
 from placecli.tasks.image_batches import in_batches
+from placecli.tasks.report_candidates import Known, about_known, open_known
 from placecli.tasks.report_grounding import Grounder, load_grounder, observe_reference, reference_shape
 from placecli.tasks.report_learning import ReportLearner
 from placecli.tasks.report_scores import NEAREST, score_reports
@@ -27,6 +29,8 @@ from placecli.tasks.report_views import find_views, views_of
 from placecli.tasks.report_writer import ReportWriter
 from placecli.tasks.use import Advance, Examples, Prediction
 
+logger = logging.getLogger(__name__)
+
 BATCH: Final = 32
 NUM_NEIGHBOURS: Final = 2048
 """Train images among which the nearest is sought, evenly spread."""
@@ -34,7 +38,7 @@ NUM_NEIGHBOURS: Final = 2048
 
 class ReportGeneration:
     """The use; see `tasks.use.Use`. A prediction is {"image_id", "study_id", "findings", "impression", "report",
-    "sentences", "nearest_study_id"}; each row stands for its study."""
+    "taken_from", "sentences", "nearest_study_id"}; each row stands for its study."""
 
     def section(self, preset: Preset) -> ReportGenerationConfig:
         return preset.finetune.report_generation
@@ -44,9 +48,15 @@ class ReportGeneration:
         return one_per_study(rows, self.section(preset).sections)
 
     def describe(self, examples: Examples, preset: Preset) -> dict[str, Any]:
-        """{"words", "sections", "vocabulary"}: how many words of the train split are written, and which."""
+        """{"words", "sections", "vocabulary", "known"}: how many words of the train split are written, and which; and the
+        store whose train reports compete."""
         vocabulary = Vocabulary.of_reports(examples.train, self.section(preset))
-        return {"words": len(vocabulary), "sections": list(vocabulary.sections), "vocabulary": vocabulary.to_record()}
+        return {
+            "words": len(vocabulary),
+            "sections": list(vocabulary.sections),
+            "vocabulary": vocabulary.to_record(),
+            "known": about_known(examples.store),
+        }
 
     def build(self, preset: Preset, about: dict[str, Any], encoder: ImageEncoder) -> ReportWriter:
         return ReportWriter(encoder, read_vocabulary(about), self.section(preset), reference_shape(preset))
@@ -76,14 +86,19 @@ class ReportGeneration:
         grounder: Grounder | None = None
         if config.grounding != "none":
             grounder = load_grounder(preset, model.reference, device)
+        known: Known | None = None
+        try:
+            known = open_known(preset, about, vocabulary, device, store)
+        except PlaceError as error:
+            logger.warning("%s", error)
         nearest = nearest_studies(model, store, rows, self.select(store.select("train"), preset), size, device)
         studies = find_views(store, rows, config.views)
         for first in range(0, len(rows), BATCH):
             part = studies[first : first + BATCH]
             views = views_of(store, part, config.views, size, device)
             pixels = store.images([study[0] for study in part])
-            seen = [Seen(pixels[i], study[0].content) for i, study in enumerate(part)]
-            for i, told in enumerate(tell(model, vocabulary, config, views, seen, grounder)):
+            seen = [Seen(pixels[i], study[0].content, study[0].patient_id) for i, study in enumerate(part)]
+            for i, told in enumerate(tell(model, vocabulary, config, views, seen, grounder, known)):
                 row = rows[first + i]
                 ids = {"image_id": row.image_id, "study_id": row.study_id}
                 yield {**ids, **told, **({NEAREST: nearest[first + i]} if nearest else {})}

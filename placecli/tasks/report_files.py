@@ -13,7 +13,7 @@ from typing import Any, Final
 import numpy as np
 import torch
 
-from placecli.config import ReportGenerationConfig, load_preset
+from placecli.config import Preset, ReportGenerationConfig, load_preset
 from placecli.engine import checkpoint
 from placecli.engine.augment import prepare
 from placecli.engine.distributed import choose_device
@@ -21,6 +21,7 @@ from placecli.records import PlaceError, Reject
 from placecli.tasks.classify import image_size_of
 from placecli.tasks.embed import Progress
 from placecli.tasks.queries import Query, QueryImage, image_queries, read_images
+from placecli.tasks.report_candidates import Known, open_known
 from placecli.tasks.report_grounding import Grounder, load_grounder
 from placecli.tasks.report_telling import Seen, tell
 from placecli.tasks.report_text import Vocabulary, read_vocabulary
@@ -88,7 +89,7 @@ def newest_report_run(folder: Path = Path("runs")) -> Path:
 
 def plan(run: Path, config: ReportGenerationConfig) -> dict[str, Any]:
     """What `generate_reports` would write with; writes nothing. Raises PlaceError for a run of no use."""
-    writer = _Writer.open(run, config, "cpu")
+    writer = _Writer.open(run, config, "cpu", is_planning=True)
     return {
         "run": str(run),
         "model": writer.run.digest,
@@ -99,6 +100,7 @@ def plan(run: Path, config: ReportGenerationConfig) -> dict[str, Any]:
         "max_tokens": config.max_tokens,
         "grounding": config.grounding,
         "has_scores": writer.grounder is not None,
+        "candidates": config.candidates,
     }
 
 
@@ -112,7 +114,7 @@ def generate_reports(
     refused: Callable[[int, Reject], None] | None = None,
 ) -> Iterator[dict[str, Any]]:
     """One record for each study that can be read: {"query", "image_id", "study_id", "findings", "impression", "report",
-    "sentences"}; docs/reports.md defines each key.
+    "taken_from", "sentences"}; docs/reports.md defines each key.
 
     config: how to search and to ground; None takes the run's. refused: called with the number of the study (from 1) and the
     reason where an image cannot be used; None writes it to stderr as a line of JSON. Raises PlaceError for a run of no
@@ -141,10 +143,14 @@ class _Writer:
     config: ReportGenerationConfig
     vocabulary: Vocabulary
     grounder: Grounder | None
+    known: Known | None
     device: torch.device
 
     @classmethod
-    def open(cls, run: Path, config: ReportGenerationConfig | None, device: str) -> _Writer:
+    def open(
+        cls, run: Path, config: ReportGenerationConfig | None, device: str, *, is_planning: bool = False
+    ) -> _Writer:
+        """is_planning: without the train studies, whose index may have to be written."""
         where = choose_device(device)
         loaded = load_tuned(run, where)
         if not isinstance(loaded.model, ReportWriter):
@@ -160,7 +166,13 @@ class _Writer:
             if chosen.grounding != "none":
                 raise
             logger.warning("%s", error)
-        return cls(loaded, loaded.model, chosen, read_vocabulary(loaded.about), grounder, where)
+        vocabulary, known = read_vocabulary(loaded.about), None
+        try:
+            if not is_planning:
+                known = open_known(_with(loaded.preset, chosen), loaded.about, vocabulary, where)
+        except PlaceError as error:
+            logger.warning("%s", error)
+        return cls(loaded, loaded.model, chosen, vocabulary, grounder, known, where)
 
     def answer(self, batch: Sequence[Asked | Reject]) -> list[dict[str, Any] | Reject]:
         """A record or a reject for each, in their order."""
@@ -193,7 +205,11 @@ class _Writer:
         joined, present = join_views(images, studies, self.config.views)
         seen = [Seen(study[0].pixels, study[0].content) for study in studies]
         views = Views(joined, None, present)
-        return tell(self.model, self.vocabulary, self.config, views, seen, self.grounder)
+        return tell(self.model, self.vocabulary, self.config, views, seen, self.grounder, self.known)
+
+
+def _with(preset: Preset, config: ReportGenerationConfig) -> Preset:
+    return preset.model_copy(update={"finetune": preset.finetune.model_copy(update={"report_generation": config})})
 
 
 def _ids(study: Asked) -> dict[str, Any]:

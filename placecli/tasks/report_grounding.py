@@ -92,14 +92,21 @@ def observe_reference(preset: Preset, store: Store, rows: Sequence[Row], device:
 
 def load_grounder(preset: Preset, reference: torch.Tensor, device: torch.device) -> Grounder:
     """The pre-trained run behind a run of reports. Raises PlaceError saying why sentences cannot be scored without it."""
-    tuned = preset.finetune
     if not len(reference):
         raise PlaceError("sentences have no score: this run did not start from one that learnt observations (PCMA)")
+    try:
+        run = load_start(preset, device)
+    except PlaceError as error:
+        raise PlaceError(f"sentences have no score: {error}") from None
+    return Grounder(run, reference.cpu().numpy().astype(np.float32))
+
+
+def load_start(preset: Preset, device: torch.device) -> LoadedRun:
+    """The pre-trained run that a run of reports started from. Raises PlaceError where it is gone or changed."""
+    tuned = preset.finetune
     if tuned.start_run is None or not (Path(tuned.start_run) / "model.safetensors").is_file():
-        raise PlaceError(
-            f"sentences have no score: the pre-trained run {tuned.start_run} is gone; bring it back to that place"
-        )
+        raise PlaceError(f"the pre-trained run {tuned.start_run} is gone; bring it back to that place")
     run = load_model(tuned.start_run, device)
     if run.digest != tuned.start_digest:
-        raise PlaceError(f"sentences have no score: {tuned.start_run} is no longer the run that this one started from")
-    return Grounder(run, reference.cpu().numpy().astype(np.float32))
+        raise PlaceError(f"{tuned.start_run} is no longer the run that this one started from")
+    return run

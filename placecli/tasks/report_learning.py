@@ -16,6 +16,7 @@ from placecli.engine.step import Autocast
 from placecli.metrics import bleu, cider
 from placecli.records import Row
 from placecli.tasks.image_batches import Images
+from placecli.tasks.report_rarity import Rarity
 from placecli.tasks.report_scores import words_for_score
 from placecli.tasks.report_telling import decode_greedily
 from placecli.tasks.report_text import Vocabulary
@@ -28,12 +29,14 @@ VALIDATION_BATCH = 32
 
 @dataclass(frozen=True, slots=True)
 class StoredBatch:
-    """A share of a batch on the CPU: images as stored, or kept patches; rows of its studies; tokens int64 [B, T]."""
+    """A share of a batch on the CPU: images as stored, or kept patches; rows of its studies; tokens int64 [B, T] and
+    weights float32 [B, T], if they count differently."""
 
     images: Images | None
     patches: Views | None
     studies: list[tuple[Row, ...]]
     tokens: Tensor
+    weights: Tensor | None
 
 
 @dataclass
@@ -58,6 +61,13 @@ class ReportLearner:
     def tokens(self) -> list[list[int]]:
         """Numbers of each train report."""
         return [self.vocabulary.encode(row, self.config.max_tokens) for row in self.examples.train]
+
+    @cached_property
+    def rarity(self) -> Rarity | None:
+        """How much words count by their sentence; None: all alike."""
+        if self.config.rarity == 0 or self.config.cleaning == "compat":
+            return None
+        return Rarity.of_reports(self.tokens, self.vocabulary, self.config.rarity)
 
     @cached_property
     def ignored(self) -> tuple[int, ...]:
@@ -97,29 +107,31 @@ class ReportLearner:
     def read(self, indices: np.ndarray, part: slice, step: int, micro_batch: int) -> StoredBatch:
         """Images or patches, and reports, of this rank's share."""
         studies = [self.studies[int(index)] for index in indices]
-        tokens = self._pad([self.tokens[int(index)] for index in indices[part]])
+        tokens, weights = self._pad([self.tokens[int(index)] for index in indices[part]])
         if self.patches is not None:
-            return StoredBatch(None, self.patches.of(studies[part], self.config.views), studies[part], tokens)
+            return StoredBatch(None, self.patches.of(studies[part], self.config.views), studies[part], tokens, weights)
         images = augmented(self.examples.store, studies, part, self.config, step, micro_batch)
-        return StoredBatch(images, None, studies[part], tokens)
+        return StoredBatch(images, None, studies[part], tokens, weights)
 
     def prepare(self, stored: StoredBatch) -> ReportBatch:
         """All on the device."""
         device = self.ranks.device
         tokens = stored.tokens.to(device)
+        weights = None if stored.weights is None else stored.weights.to(device)
         if stored.patches is not None:
-            return ReportBatch(_to(stored.patches, device), tokens)
+            return ReportBatch(_to(stored.patches, device), tokens, weights)
         assert stored.images is not None
         images = stored.images.prepared(self.image_size, device)
         joined, present = join_views(images, stored.studies, self.config.views)
-        return ReportBatch(Views(joined, None, present), tokens)
+        return ReportBatch(Views(joined, None, present), tokens, weights)
 
     def can_validate(self) -> bool:
         """Whether there are validate studies."""
         return bool(self.examples.validate)
 
     def validate(self, autocast: Autocast) -> tuple[float, dict[str, float]]:
-        """Loss per word over the validate split; BLEU-4 and CIDEr-D of greedy reports of a fixed part of it."""
+        """Loss per word over the validate split, weighed as in training; BLEU-4 and CIDEr-D of greedy reports of a fixed
+        part of it."""
         was_training = self.model.training
         self.model.eval()
         with torch.no_grad(), autocast():
@@ -131,8 +143,9 @@ class ReportLearner:
     def _loss(self) -> float:
         total, count = 0.0, 0.0
         for rows, views in self._batches(self.examples.validate, self.validate_studies):
-            tokens = self._pad([self.vocabulary.encode(row, self.config.max_tokens) for row in rows])
-            batch = ReportBatch(views, tokens.to(self.ranks.device))
+            tokens, weights = self._pad([self.vocabulary.encode(row, self.config.max_tokens) for row in rows])
+            device = self.ranks.device
+            batch = ReportBatch(views, tokens.to(device), None if weights is None else weights.to(device))
             summed, counted = summed_loss(self.model, batch, self.ignored)
             total, count = total + float(summed), count + float(counted)
         return total / max(count, 1.0)
@@ -162,10 +175,15 @@ class ReportLearner:
                 views = views_of(self.examples.store, part, num, self.image_size, device)
             yield rows[first : first + VALIDATION_BATCH], views
 
-    def _pad(self, reports: Sequence[Sequence[int]]) -> Tensor:
+    def _pad(self, reports: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor | None]:
+        """Tokens [B, T] and their weights."""
         longest = max(len(report) for report in reports)
-        pad = self.vocabulary.special.pad
-        return torch.tensor([[*report, *[pad] * (longest - len(report))] for report in reports])
+        pad, rarity = self.vocabulary.special.pad, self.rarity
+        tokens = torch.tensor([[*report, *[pad] * (longest - len(report))] for report in reports])
+        if rarity is None:
+            return tokens, None
+        weighed = [[*rarity.weigh(report), *[1.0] * (longest - len(report))] for report in reports]
+        return tokens, torch.tensor(weighed)
 
 
 def _to(views: Views, device: torch.device) -> Views:

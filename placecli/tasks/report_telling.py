@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from placecli.config import ReportGenerationConfig
 from placecli.engine.report_decoder import Search
 from placecli.tasks.matching import find_box
+from placecli.tasks.report_candidates import Draft, Known
 from placecli.tasks.report_grounding import Grounder, Support
 from placecli.tasks.report_text import Sentence, Vocabulary
 from placecli.tasks.report_writer import ReportWriter, Views
@@ -22,10 +23,14 @@ Rectangle = tuple[int, int, int, int]
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """The first image of a study: pixels uint8 [S, S] as a store holds it and the rectangle that holds image."""
+    """The first image of a study: pixels uint8 [S, S] as a store holds it and the rectangle that holds image.
+
+    patient_id: "" where it is not known; reports of the same patient do not compete.
+    """
 
     pixels: NDArray[np.uint8]
     content: Rectangle
+    patient_id: str = ""
 
 
 def search_of(vocabulary: Vocabulary, config: ReportGenerationConfig, *, num_beams: int | None = None) -> Search:
@@ -35,6 +40,7 @@ def search_of(vocabulary: Vocabulary, config: ReportGenerationConfig, *, num_bea
     )
 
 
+@torch.no_grad()
 def tell(
     model: ReportWriter,
     vocabulary: Vocabulary,
@@ -42,18 +48,28 @@ def tell(
     views: Views,
     seen: Sequence[Seen],
     grounder: Grounder | None,
+    known: Known | None = None,
 ) -> list[dict[str, Any]]:
-    """{"findings", "impression", "report", "sentences"} of each study; docs/reports.md defines each key.
+    """{"findings", "impression", "report", "taken_from", "sentences"} of each study; docs/reports.md defines each key.
 
     `config.grounding` drop leaves contradicted sentences out; without a grounder nothing is contradicted and scores are None.
+    Without `known` train studies what the decoder writes is told.
     """
-    tokens, maps = model.write(views, vocabulary.prompt, search_of(vocabulary, config))
+    memory, mask = model.remember(views)
+    written = model.write(memory, mask, vocabulary.prompt, search_of(vocabulary, config)).tolist()
+    drafts = [Draft(numbers, vocabulary.sentences(numbers)) for numbers in written]
+    if known is not None:
+        likeness = known.likeness(
+            known.embed(np.stack([each.pixels for each in seen])), [each.patient_id for each in seen]
+        )
+        drafts = [known.choose(draft, likeness[i], config) for i, draft in enumerate(drafts)]
+    maps = model.decoder.look(memory, mask, _pad(drafts, vocabulary.special.pad).to(memory.device))
     rows, columns = model.encoder.grid
     looked = maps[:, :, : rows * columns].cpu().numpy().reshape(*maps.shape[:2], rows, columns)
     observations = None if grounder is None else grounder.observe(np.stack([each.pixels for each in seen]))
     told = []
-    for i, numbers in enumerate(tokens.tolist()):
-        sentences = vocabulary.sentences(numbers)
+    for i, draft in enumerate(drafts):
+        sentences = draft.sentences
         judged: list[Support | None] = [None] * len(sentences)
         if grounder is not None and observations is not None:
             judged = grounder.judge([each.text for each in sentences], observations[i])
@@ -61,8 +77,15 @@ def tell(
             _record(sentence, support, looked[i], seen[i], config)
             for sentence, support in zip(sentences, judged, strict=True)
         ]
-        told.append(compose(records, vocabulary.cleaning, is_dropping=config.grounding == "drop"))
+        composed = compose(records, vocabulary.cleaning, is_dropping=config.grounding == "drop")
+        told.append({**composed, "taken_from": draft.taken_from or None})
     return told
+
+
+def _pad(drafts: Sequence[Draft], pad: int) -> torch.Tensor:
+    """int64 [B, T]."""
+    longest = max(len(draft.numbers) for draft in drafts)
+    return torch.tensor([[*draft.numbers, *[pad] * (longest - len(draft.numbers))] for draft in drafts])
 
 
 def compose(sentences: Sequence[dict[str, Any]], cleaning: str, *, is_dropping: bool) -> dict[str, Any]:
@@ -98,6 +121,5 @@ def decode_greedily(
 ) -> list[str]:
     """Reports of the studies by greedy search, one line each: what validation looks at."""
     memory, mask = model.remember(views)
-    prompt = torch.tensor(vocabulary.prompt, device=memory.device).repeat(len(memory), 1)
-    tokens = model.decoder.write(memory, mask, prompt, search_of(vocabulary, config, num_beams=1))
+    tokens = model.write(memory, mask, vocabulary.prompt, search_of(vocabulary, config, num_beams=1))
     return [" ".join(each.text for each in vocabulary.sentences(numbers)) for numbers in tokens.tolist()]

@@ -125,6 +125,25 @@ class Vocabulary:
         numbers = [self.numbers.get(word, unknown) for word in words]
         return [self.numbers[START], *numbers, self.numbers[END]][:max_tokens]
 
+    def lay_out(self, row: Row, max_tokens: int) -> tuple[list[int], list[Sentence]]:
+        """A reader's report as if it had been written: its numbers, and its sentences in the reader's own words.
+
+        Rare words are kept in the text. Sentences past `max_tokens` are left out, as are those that are not learnt.
+        """
+        numbers, found = [self.numbers[START]], list[Sentence]()
+        for section in self.sections:
+            opened = len(numbers) + 1
+            for text in learnt_sentences(getattr(row, section)):
+                words = sentence_words(text)
+                start = max(opened, len(numbers))
+                if start + len(words) >= max_tokens:
+                    return [*numbers, self.numbers[END]], found
+                if start > len(numbers):
+                    numbers.append(self.numbers[MARKS[section]])
+                numbers += [self.numbers.get(word, self.unknown) for word in words]
+                found.append(Sentence(text, section, start, len(numbers)))
+        return [*numbers, self.numbers[END]], found
+
     def sentences(self, numbers: Sequence[int]) -> list[Sentence]:
         """The sentences of a written report, its prompt included, up to its end."""
         names = {self.numbers[mark]: name for name, mark in MARKS.items() if mark in self.numbers}

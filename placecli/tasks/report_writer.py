@@ -28,10 +28,14 @@ class Views:
 
 @dataclass(frozen=True, slots=True)
 class ReportBatch:
-    """views of B studies and their reports, tokens int64 [B, T] padded on the right."""
+    """views of B studies and their reports, tokens int64 [B, T] padded on the right.
+
+    weights: float32 [B, T], how much each token counts; None: all alike.
+    """
 
     views: Views
     tokens: Tensor
+    weights: Tensor | None = None
 
 
 class ReportWriter(nn.Module):
@@ -95,12 +99,10 @@ class ReportWriter(nn.Module):
         return logits
 
     @torch.no_grad()
-    def write(self, views: Views, prompt: tuple[int, ...], search: Search) -> tuple[Tensor, Tensor]:
-        """Tokens int64 [B, T], and where each looked, float32 [B, T, V N]."""
-        memory, mask = self.remember(views)
+    def write(self, memory: Tensor, mask: Tensor, prompt: tuple[int, ...], search: Search) -> Tensor:
+        """Tokens int64 [B, T] of what `remember` gave."""
         first = torch.tensor(prompt, device=memory.device).repeat(len(memory), 1)
-        tokens = self.decoder.write(memory, mask, first, search)
-        return tokens, self.decoder.look(memory, mask, tokens)
+        return self.decoder.write(memory, mask, first, search)
 
     def train(self, mode: bool = True) -> ReportWriter:
         super().train(mode)
@@ -110,7 +112,7 @@ class ReportWriter(nn.Module):
 
 
 class ReportLoss(nn.Module):
-    """Cross-entropy of the words of a batch, summed, over B x `words_per_report`.
+    """Cross-entropy of the words of a batch, each times its weight, summed, over B x `words_per_report`.
 
     A fixed number of words, not the batch's own, makes the loss of two halves the mean of theirs, and so independent of
     how many processes share the batch. `ignored` tokens, words that are not in the vocabulary, are not learnt.
@@ -126,10 +128,11 @@ class ReportLoss(nn.Module):
 
 
 def summed_loss(model: ReportWriter, batch: ReportBatch, ignored: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-    """Cross-entropy summed over the counted words, and their number."""
+    """Cross-entropy summed over the counted words, each times its weight, and the sum of the weights."""
     logits, targets = model(batch.views, batch.tokens[:, :-1]), batch.tokens[:, 1:]
     is_counted = torch.ones_like(targets, dtype=torch.bool)
     for token in ignored:
         is_counted &= targets != token
     each = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none")
-    return (each * is_counted.flatten()).sum(), is_counted.sum()
+    counted = is_counted if batch.weights is None else is_counted * batch.weights[:, 1:]
+    return (each * counted.flatten()).sum(), counted.sum()

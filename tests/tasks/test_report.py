@@ -182,7 +182,7 @@ def test_kept_patches_are_those_of_the_images_and_halves_join_to_the_loss(data: 
 
 def test_padding_and_rare_words_are_not_learnt(data: Path) -> None:
     with ranks("cpu") as group:
-        learner, model = learner_of(open_store(data), preset(), group, Start("random", None))
+        learner, model = learner_of(open_store(data), preset(rarity=0), group, Start("random", None))
         model.eval()
         batch = learner.prepare(learner.read(np.arange(2), slice(0, 2), 0, 0))
         pad = torch.zeros(2, 5, dtype=torch.long)
@@ -193,6 +193,42 @@ def test_padding_and_rare_words_are_not_learnt(data: Path) -> None:
             loss = learner.objective(batch)["loss"]
             torch.testing.assert_close(learner.objective(longer)["loss"], loss)
             torch.testing.assert_close(learner.objective(doubtful)["loss"], loss)
+
+
+@pytest.mark.parametrize(("settings", "exponent"), [({"rarity": 0.5}, 0.5), ({}, 0.5), ({"rarity": 1}, 1.0)])
+def test_the_loss_is_the_weighted_cross_entropy(data: Path, settings: dict[str, float], exponent: float) -> None:
+    with ranks("cpu") as group:
+        learner, model = learner_of(open_store(data), preset(**settings), group, Start("random", None))
+        model.eval()
+        batch = learner.prepare(learner.read(np.arange(6), slice(0, 6), 0, 0))
+        with torch.no_grad():
+            logits = model(batch.views, batch.tokens[:, :-1]).double().numpy()
+            found = float(learner.objective(batch)["loss"])
+    assert learner.rarity is not None
+    assert learner.rarity.exponent == exponent
+    total = 0.0
+    for i, numbers in enumerate(learner.tokens[:6]):
+        weights = learner.rarity.weigh(numbers)
+        for place, number in enumerate(numbers[1:]):
+            scores = logits[i, place]
+            total += weights[place + 1] * (np.log(np.exp(scores - scores.max()).sum()) + scores.max() - scores[number])
+    assert found == pytest.approx(total / (6 * np.mean([len(numbers) - 1 for numbers in learner.tokens])), rel=1e-4)
+
+
+@pytest.mark.parametrize("settings", [{"rarity": 0}, {"cleaning": "compat", "sections": ["findings"]}])
+def test_without_rarity_and_for_compat_all_words_count_alike(data: Path, settings: dict[str, Any]) -> None:
+    with ranks("cpu") as group:
+        learner, model = learner_of(open_store(data), preset(**settings), group, Start("random", None))
+        model.eval()
+        batch = learner.prepare(learner.read(np.arange(6), slice(0, 6), 0, 0))
+        assert batch.weights is None
+        with torch.no_grad():
+            logits = model(batch.views, batch.tokens[:, :-1])
+            plain = torch.nn.functional.cross_entropy(
+                logits.flatten(0, 1), batch.tokens[:, 1:].flatten(), ignore_index=0, reduction="sum"
+            )
+            loss = learner.objective(batch)["loss"]
+        torch.testing.assert_close(loss * 6 * learner.objective.words_per_report, plain)
 
 
 def two_views(folder: Path) -> Path:

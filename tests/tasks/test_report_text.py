@@ -121,3 +121,27 @@ def test_any_text_is_encoded_within_the_limit_and_told(text: str) -> None:
     numbers = words.encode(row(text, text), 32)
     assert 2 <= len(numbers) <= 32
     words.sentences(numbers)
+
+
+def test_a_readers_report_is_laid_out_in_its_own_words_over_its_numbers() -> None:
+    report = row("Heart size is normal. A QUAINT word, seen. XXXX was told.", "No effusion.")
+    words = vocabulary(row("Heart size is normal. A word, seen.", "No effusion."))
+    numbers, sentences = words.lay_out(report, 64)
+    assert numbers == words.encode(report, 64)
+    assert [(each.section, each.text) for each in sentences] == [
+        ("findings", "Heart size is normal."),
+        ("findings", "A QUAINT word, seen."),
+        ("impression", "No effusion."),
+    ]
+    for each in sentences:
+        known = [word if word in words.numbers else "[UNK]" for word in sentence_words(each.text)]
+        assert [words.tokens[n] for n in numbers[each.start : each.stop]] == known
+
+
+@pytest.mark.parametrize(("limit", "kept"), [(7, 0), (8, 1), (12, 1), (13, 2), (16, 2), (17, 3)])
+def test_what_is_laid_out_ends_with_a_whole_sentence(limit: int, kept: int) -> None:
+    report = row("Heart size is normal. A word, seen.", "No effusion.")
+    numbers, sentences = vocabulary(report).lay_out(report, limit)
+    assert len(sentences) == kept
+    assert len(numbers) <= limit
+    assert vocabulary(report).tokens[numbers[-1]] == "[END]"

@@ -13,6 +13,8 @@ from placecli import overrides, results, terminal
 from placecli.cli.options import DeviceOption, DryRunOption, JsonOption, ProtocolOption, QuietOption, SetOption, option
 
 if TYPE_CHECKING:
+    from placecli.config import Preset
+    from placecli.data.store import Store
     from placecli.tasks.evaluation import Evaluation
 
 TaskName = Literal[
@@ -81,9 +83,11 @@ def evaluate(
     changes = [*(set_ or []), *overrides.assign("evaluate.seed", seed)]
     wanted = _Wanted(task, stores[0] if stores else None, split, protocol, device, changes, html is not None)
     runs = [] if files and not run else overrides.choose_runs(run or [], quiet)
+    if html is not None:
+        _check_page(html, len(runs) + len(files))
     if dry_run:
-        for each in runs:
-            output.record(wanted.plan(each), "place evaluate --dry-run")
+        for plan in [*map(wanted.plan, runs), *wanted.plan_files(files, runs)]:
+            output.record(plan, "place evaluate --dry-run")
         return
     with terminal.Progress(quiet) as progress:
         found = [*wanted.measure(runs, output, progress), *wanted.score(files, runs, output)]
@@ -124,9 +128,10 @@ class _Wanted:
             config = overrides.load_of_run(each, "evaluate", self.changes).evaluate
             if not self.task:  # what is wrong with run or store is said once, not by each of three tasks
                 self.plan(each)
-            for name in stage.tasks_of(each, self.task):
+            tasks = stage.tasks_of(each, self.task)
+            for name in tasks:
                 # A task of the three that the store holds nothing for is left out, saying so.
-                with nullcontext() if self.task else terminal.skipping_failures():
+                with nullcontext() if len(tasks) == 1 else terminal.skipping_failures():
                     result = stage.evaluate(
                         each,
                         self.data,
@@ -138,7 +143,7 @@ class _Wanted:
                         progress=progress,
                         keeps_material=self.keeps_material,
                     )
-                    output.record(result, f"place evaluate --task {name}")
+                    _print(output, result)
                     found.append(result)
         return found
 
@@ -146,15 +151,9 @@ class _Wanted:
         """Evaluations of files of predictions, read by the preset of the first run, else of the store."""
         if not files:
             return []
-        from placecli.data.store import open_store
         from placecli.tasks.evaluate_tuned import evaluate_predictions
 
-        assert self.data is not None
-        store, found = open_store(self.data), []
-        if runs:
-            preset = overrides.load_of_run(runs[0], "evaluate", self.changes)
-        else:
-            preset = overrides.load_of_store(self.data, "evaluate", self.changes)
+        (store, preset), found = self._store_and_preset(runs), []
         for file in files:
             result = evaluate_predictions(
                 self.task,
@@ -165,9 +164,55 @@ class _Wanted:
                 protocol=self.protocol,
                 keeps_material=self.keeps_material,
             )
-            output.record(result, f"place evaluate --predictions {file}")
+            _print(output, result)
             found.append(result)
         return found
+
+    def plan_files(self, files: list[Path], runs: list[Path]) -> list[dict[str, Any]]:
+        """What `--dry-run` prints of files of predictions."""
+        if not files:
+            return []
+        from placecli.tasks.evaluate_tuned import plan_predictions
+
+        store, preset = self._store_and_preset(runs)
+        return [plan_predictions(self.task, file, store, preset, self.split) for file in files]
+
+    def _store_and_preset(self, runs: list[Path]) -> tuple[Store, Preset]:
+        from placecli.data.store import open_store
+
+        assert self.data is not None
+        if runs:
+            return open_store(self.data), overrides.load_of_run(runs[0], "evaluate", self.changes)
+        return open_store(self.data), overrides.load_of_store(self.data, "evaluate", self.changes)
+
+
+def _print(output: results.Output, result: Evaluation) -> None:
+    """One object; on a terminal a table of its numbers with what chance gives, under what they are of."""
+    if output.as_json:
+        output.record(result)
+        return
+    record = result.to_record()
+    counts = ", ".join(f"{key} {value:,}" for key, value in record["counts"].items() if isinstance(value, int))
+    title = (
+        f"{result.task} of {result.run} on {result.data}, split {result.split}, protocol {result.protocol}\n"
+        f"n {record['n']:,}, {counts}; score {result.score}; {record['bootstrap']['replicates']:,} replicates by patient"
+    )
+    rows = [
+        (name, _text(each["value"]), " to ".join(map(_text, each["ci95"] or ())), _text(record["chance"].get(name, "")))
+        for name, each in record["metrics"].items()
+    ]
+    output.num_written += 1
+    output.table(title, ("metric", "value", "95 % interval", "chance"), rows)
+
+
+def _text(value: Any) -> str:
+    return "-" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _check_page(html: Path, num_runs: int) -> None:
+    from placecli.tasks.html_report import check_page
+
+    check_page(html, num_runs)
 
 
 def _print_leaks(output: results.Output, stores: list[Path], html: Path | None) -> None:

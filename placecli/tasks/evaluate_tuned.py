@@ -6,22 +6,32 @@ import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from placecli.config import EvaluateConfig, Preset
 from placecli.data.atomic import commit, flush_file, temporary_path
 from placecli.data.store import Store, open_store
 from placecli.engine.distributed import Ranks, barrier
 from placecli.records import PlaceError, Row
+from placecli.tasks.evaluate_predictions import KEYS, read_checked
 from placecli.tasks.evaluation import Evaluation, Findings, Resampling
 from placecli.tasks.leaks import clean_rows, training_store_of
 from placecli.tasks.material import TunedMaterial
-from placecli.tasks.predictions import match_predictions, read_predictions, write_predictions
+from placecli.tasks.predictions import match_predictions, write_predictions
 from placecli.tasks.tuned import PREDICTIONS, TEST, TunedRun, load_tuned
-from placecli.tasks.use import Prediction
+from placecli.tasks.use import Prediction, Use
 from placecli.tasks.uses import load_use
 
 Progress = Callable[[str, int, int], None]
+
+NEEDS: Final = {
+    "classification": "images with labels",
+    "segmentation": "images with masks",
+    "detection": "images with boxes",
+    "report-generation": "images with a report",
+}
+SPOKEN_OF: Final = "predictions"
+"""How messages about predictions begin that do not know their file."""
 
 
 def evaluate_tuned(
@@ -73,18 +83,43 @@ def evaluate_predictions(
     about: of the run that made them; None takes labels from the preset or the store. Raises PlaceError naming the
     line of the file that is not readable, or as `evaluate_tuned` does.
     """
-    use = load_use(task)
+    use = _use_of_predictions(task)
+    made = read_checked(file, task)
     selected = use.select(store.select(split), preset)
     rows, left_out = _scored_rows(selected, task, store, split, protocol, None, preset.evaluate)
     resampling = Resampling(preset.evaluate.bootstrap, preset.evaluate.seed)
-    made = list(read_predictions(file))
     if about is None:
         about = use.about_predictions(made, rows, preset)
-    findings = use.score(made, store, rows, preset, about, protocol, resampling)
+    try:
+        findings = use.score(made, store, rows, preset, about, protocol, resampling)
+    except PlaceError as error:  # what the score says of "predictions" is of this file
+        said = str(error)
+        raise PlaceError(f"{file}{said.removeprefix(SPOKEN_OF)}" if said.startswith(SPOKEN_OF) else said) from None
     material = None
     if keeps_material:
         material = TunedMaterial(store, rows, _matched(task, made, rows), preset, about)
     return _evaluation(task, str(file), store, split, protocol, resampling, findings, left_out, material)
+
+
+def plan_predictions(task: str, file: Path, store: Store, preset: Preset, split: str) -> dict[str, Any]:
+    """What an evaluation of a file of predictions would read; scores nothing. Raises PlaceError as reading it would."""
+    use, rows = _use_of_predictions(task), store.select(split)
+    return {
+        "predictions": str(file),
+        "task": task,
+        "data": str(store.path),
+        "split": split,
+        "lines": len(read_checked(file, task)),
+        "images": len(rows),
+        "patients": len({row.patient_id for row in rows}),
+        "images_scored": len(use.select(rows, preset)),
+    }
+
+
+def _use_of_predictions(task: str) -> Use:
+    if task not in KEYS:
+        raise PlaceError(f"--predictions goes with --task {', '.join(KEYS)}; {task} needs a --run")
+    return load_use(task)
 
 
 def _matched(task: str, made: list[Prediction], rows: list[Row]) -> list[Prediction]:
@@ -172,7 +207,10 @@ def _scored_rows(
     """What is scored, and how many images were left out because they leaked."""
     kept = clean_rows(rows, store, split, task, run, config.leaks) if protocol == "clean" else rows
     if not kept:
-        raise PlaceError(f'{store.path}: split "{split}" holds nothing to score {task} on; choose another --split')
+        raise PlaceError(
+            f'{store.path}: split "{split}" holds nothing to score {task} on, which needs {NEEDS[task]};'
+            " choose another --split or --data"
+        )
     return kept, len(rows) - len(kept)
 
 

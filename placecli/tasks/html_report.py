@@ -29,11 +29,7 @@ def write_report(
 
     The evaluations keep their material. Raises PlaceError for more than four runs or a place that cannot be written.
     """
-    names = _run_names(evaluations)
-    if len(names) > MOST_RUNS:
-        raise PlaceError(f"--html shows up to {MOST_RUNS} runs, not {len(names)}; leave some out")
-    target = Path(target)
-    file = target if target.suffix.lower() in (".html", ".htm") else target / "index.html"
+    file = check_page(target, len(_run_names(evaluations)))
     html = render(make_page(evaluations, comparisons, show_ids=show_ids))
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -41,6 +37,22 @@ def write_report(
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise PlaceError(f"{file}: the page cannot be written ({reason}); check the folder and its rights") from None
+    return file
+
+
+def check_page(target: Path, num_runs: int) -> Path:
+    """The file that the page of so many runs would be, said before anything is computed.
+
+    Raises PlaceError for more runs than there are colours, or where a folder or a file cannot be made.
+    """
+    if num_runs > MOST_RUNS:
+        raise PlaceError(f"--html shows up to {MOST_RUNS} runs, not {num_runs}; leave some out")
+    file = Path(target) if Path(target).suffix.lower() in (".html", ".htm") else Path(target) / "index.html"
+    there = next(folder for folder in file.absolute().parents if folder.exists())
+    if not there.is_dir():
+        raise PlaceError(f"{file}: the page cannot be written, since {there.name} is a file; name another place")
+    if file.is_dir():
+        raise PlaceError(f"{file}: a folder; name another file, or the folder without .html")
     return file
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -26,6 +27,11 @@ def place_here(tmp_path_factory: pytest.TempPathFactory, run_folder: Path) -> Pa
     shutil.copytree(run_folder, folder / "one")
     shutil.copytree(run_folder, folder / "two")
     write_predictions(folder / "good.jsonl", store, lead=0.8)
+    lines = (folder / "good.jsonl").read_text("utf-8").splitlines(keepends=True)
+    (folder / "short.jsonl").write_text("".join(lines[:-1]), "utf-8")
+    (folder / "typo.jsonl").write_text("".join([lines[0], lines[1].replace("scores", "scroes")]), "utf-8")
+    bare = [dataclasses.replace(row, labels={}) for row in rows]
+    write_rows(folder / "plain", bare, images, masks)
     write_predictions(folder / "poor.jsonl", store, lead=-0.2)
     return folder
 
@@ -98,7 +104,17 @@ def test_leaks_are_printed_with_ids_as_json_and_never_on_stderr(place_here: Path
         ("--task classification --run one", 1, "not tuned for classification; make a run that is"),
         ("--run one --data store --data store2", 2, "several --data"),
         ("--task classification --predictions good.jsonl", 2, "--predictions needs --task and --data"),
-        ("--task retrieval --data store --predictions good.jsonl", 1, 'task "retrieval": choose one of'),
+        ("--task retrieval --data store --predictions good.jsonl", 1, "retrieval needs a --run"),
+        ("--task classification --data store --predictions typo.jsonl", 1, 'line 2: no "scores" (it has "scroes")'),
+        ("--task classification --data store --predictions short.jsonl", 1, "short.jsonl: 1 of 16 images of the split"),
+        (
+            "--task classification --data store --predictions good.jsonl --html good.jsonl/page",
+            1,
+            "good.jsonl is a file",
+        ),
+        ("--task detection --data plain --predictions good.jsonl", 1, 'no "boxes"'),
+        ("--task classification --data plain --predictions good.jsonl", 1, "which needs images with labels"),
+        (f"--task classification --data store {5 * '--predictions good.jsonl '} --html x", 1, "up to 4 runs, not 5"),
         ("--task classification --data store --predictions store/store.yaml", 1, "line 1: not a JSON object"),
     ],
 )
@@ -117,3 +133,39 @@ def test_what_does_not_fit_together_is_said_in_one_line(
     assert (end.value.code, said.out) == (code, "")
     assert words in " ".join(said.err.replace("│", " ").split())
     assert "Traceback" not in said.err
+
+
+def test_a_dry_run_of_predictions_says_what_would_be_read(place_here: Path) -> None:
+    done = shell(place_here, "$PLACE evaluate --task classification --data store --predictions good.jsonl --dry-run")
+    (plan,) = lines_of(done)
+    assert plan == {
+        "predictions": "good.jsonl",
+        "task": "classification",
+        "data": "store",
+        "split": "test",
+        "lines": 16,
+        "images": 16,
+        "patients": 8,
+        "images_scored": 16,
+    }
+
+
+def test_on_a_terminal_numbers_stand_beside_their_interval_and_chance(
+    place_here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(place_here)
+    monkeypatch.setenv("COLUMNS", "120")
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    with pytest.raises(SystemExit) as end:
+        cli.main(
+            "evaluate --task classification --data store --predictions poor.jsonl -q --set bootstrap=50".split()  # noqa: SIM905
+        )
+    said = capsys.readouterr().out
+    assert end.value.code == 0
+    assert "classification of poor.jsonl on store, split test, protocol clean" in said
+    assert "n 16, patients 8, labels 2" in said
+    (line,) = (line for line in said.splitlines() if "auroc_macro" in line)
+    name, value, interval, chance = (cell.strip() for cell in line.strip("│").split("│"))
+    assert (name, chance) == ("auroc_macro", "0.5")
+    low, high = map(float, interval.split(" to "))
+    assert low <= float(value) <= high

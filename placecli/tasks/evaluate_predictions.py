@@ -33,11 +33,8 @@ def read_checked(file: Path, task: str) -> list[Prediction]:
     docs = "docs/reports.md" if task == "report-generation" else "docs/finetune.md"
     found: list[Prediction] = []
     line_of: dict[str, int] = {}
-    for number, line in _lines(file):
+    for number, record in _records(file, docs):
         place = f"{file}, line {number}"
-        record = _parse(line)
-        if record is None:
-            raise PlaceError(f"{place}: not a JSON object; {docs} shows the form")
         names = _NAMES if task == "report-generation" else _NAMES[:1]
         missing = wanted if wanted not in record else "" if any(name in record for name in names) else names[0]
         if missing:
@@ -54,6 +51,15 @@ def read_checked(file: Path, task: str) -> list[Prediction]:
     if not found:
         raise PlaceError(f"{file}: holds no prediction; write one JSON object a line, one for every image of the split")
     return found
+
+
+def _records(file: Path, docs: str) -> list[tuple[int, dict[str, Any]]]:
+    """(number of the line, object), all lines before any is looked into."""
+    parsed = [(number, _parse(line)) for number, line in _lines(file)]
+    for number, record in parsed:
+        if record is None:
+            raise PlaceError(f"{file}, line {number}: not a JSON object; {docs} shows the form")
+    return [(number, record) for number, record in parsed if record is not None]
 
 
 def _lines(file: Path) -> Iterator[tuple[int, str]]:
@@ -92,5 +98,5 @@ def _fault(value: Any, task: str) -> str:
         if isinstance(number, bool) or not isinstance(number, int | float) or not math.isfinite(number):
             return f'has something for "{label}" that is no number'
         if not 0 <= number <= 1:
-            return f'has {number:g} for "{label}", which is no probability: 0 to 1 is wanted'
+            return f'has {number:g} for "{label}", outside 0..1'
     return ""

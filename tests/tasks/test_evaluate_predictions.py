@@ -56,7 +56,7 @@ def test_lines_are_read_in_order_and_blank_ones_skipped(task: str, tmp_path: Pat
         (
             "classification",
             '{"image_id": "b", "scores": {"Edema": 1.5}}',
-            'has 1.5 for "Edema", which is no probability',
+            'has 1.5 for "Edema", outside 0..1',
         ),
         ("classification", '{"image_id": "b", "scores": [0.5]}', "is no object of a probability for each label"),
         ("classification", '{"image_id": "b", "score": {}}', 'no "scores" (it has "score"); docs/finetune.md'),

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from small_run import make_rows, write_rows
 
 from placecli.data.store import Store, open_store
@@ -127,3 +128,27 @@ def test_two_stores_of_one_name_are_told_apart(store: Store, tmp_path: Path) -> 
         "first:test-second:test",
     ]
     assert counts["first:train-second:train"]["images"]["shared"] == 12
+
+
+@pytest.mark.parametrize(
+    ("release", "is_known"), [("iu-xray", True), ("openi", True), ("chexpert", False), ("mimic-cxr", False)]
+)
+def test_releases_of_one_collection_share_their_patients(tmp_path: Path, release: str, is_known: bool) -> None:
+    learnt = leaky_store(tmp_path / "learnt", with_leaks=False)
+    rename_release(learnt.path, "openi")
+    rows, images, masks = make_rows({"test": 6}, seed=9)
+    rows = [dataclasses.replace(row, patient_id=f"other-{row.row}") for row in rows]
+    rows[0] = dataclasses.replace(rows[0], patient_id=learnt.select("train")[0].patient_id)
+    other = write_rows(tmp_path / "other", rows, images, masks)
+    rename_release(other, release)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / DATA).write_text(json.dumps({"store": str(learnt.path), "digest": learnt.digest}))
+    kept = score(open_store(other), "leave-out", run=tmp_path / "run")
+    assert len(kept) == 6 - is_known
+
+
+def rename_release(store: Path, release: str) -> None:
+    """Say in store.yaml that the store was made from another release."""
+    content = yaml.safe_load((store / "store.yaml").read_text())
+    content["preset"]["preprocess"]["release"] = release
+    (store / "store.yaml").write_text(yaml.safe_dump(content))

@@ -101,20 +101,23 @@ def draft(text: str) -> Draft:
 
 def test_what_the_like_studies_agree_with_is_told(known: Known) -> None:
     texts = [" ".join(each.text for each in one.sentences) for one in known.drafts]
-    likeness = np.full(len(texts), -9.0)
-    likeness[[2, 5, 7]] = 0.0
-    shares = [1 / 3 if i in (2, 5, 7) else 0.0 for i in range(len(texts))]
+    twice = next(text for text in texts if texts.count(text) > 1)
+    first, second = [i for i, text in enumerate(texts) if text == twice][:2]
     words = known.weighing.weigh([tokenize(text) for text in texts])
-    naive = [sum(s * float((words[i] @ words[j].T).toarray()[0, 0]) for j, s in enumerate(shares)) for i in (2, 5, 7)]
-    chosen = known.choose(draft("Nothing of this."), likeness, CONFIG)
-    assert chosen is known.drafts[(2, 5, 7)[int(np.argmax(naive))]]
-    alone = CONFIG.model_copy(update={"num_nearest": 1})
-    likeness[7] = 0.01
-    assert known.choose(draft("Nothing of this."), likeness, alone) is known.drafts[7]
-    # Equal words: what was written comes first.
-    written = draft(texts[7])
-    assert known.choose(written, likeness, alone) is written
-    assert known.choose(written, np.full(len(texts), -np.inf), CONFIG) is written
+    odd = int(np.argmin((words @ words[first].T).toarray()))
+    near = [odd, first, second]
+    likeness = np.full(len(texts), -9.0)
+    likeness[near] = [0.01, 0.0, 0.0]
+    shares = np.exp(likeness / CONFIG.agreement_temperature)
+    cosines = (words[near] @ words.T).toarray()
+    assert near[int((cosines @ shares).argmax())] == first
+    nothing = draft("Nothing of this.")
+    # The nearest is alone in what it says; of equals the nearer, or the earlier, is told.
+    assert known.choose(nothing, likeness, CONFIG) is known.drafts[first]
+    assert known.choose(nothing, likeness, CONFIG.model_copy(update={"num_nearest": 1})) is known.drafts[odd]
+    written = draft(twice)
+    assert known.choose(written, likeness, CONFIG) is written
+    assert known.choose(nothing, np.full(len(texts), -np.inf), CONFIG) is nothing
 
 
 def settings(store: Store, pretrained: Path, **report: Any) -> Preset:

@@ -80,7 +80,11 @@ def _find(material: PretrainedMaterial, labels: Sequence[str]) -> tuple[list[_Fo
 
 
 def _is_marked(row: Row, labels: Sequence[str]) -> bool:
-    return any(box.label in labels for box in row.boxes) or (row.mask_row >= 0 and not row.boxes)
+    """Whether a finding has a box, or a mask that can only be its: an image without a finding has an empty one."""
+    if row.boxes:
+        return any(box.label in labels for box in row.boxes)
+    positive = [label for label, value in row.labels.items() if value == 1]
+    return row.mask_row >= 0 and len(positive) == 1 and positive[0] in labels
 
 
 def _varied(found: Sequence[_Found]) -> list[_Found]:

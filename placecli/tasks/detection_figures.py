@@ -16,6 +16,8 @@ from placecli.records import Box
 from placecli.tasks.use import Prediction
 
 Picture = NDArray[np.uint8]
+Corners = tuple[int, int, int, int]
+"""Left, top, right and bottom pixel of an outline."""
 
 _PANEL: Final = 300
 """Longest side of a panel's image, pixels."""
@@ -75,11 +77,13 @@ def draw_boxes(boxed: Boxed, longest: int = _PANEL) -> Picture:
     pen, font = ImageDraw.Draw(canvas), ImageFont.load_default(_NAME_SIZE)
     for box in boxed.drawn or ():
         _draw_dashed(pen, _corners(box, scale))
-    for i in np.argsort(boxed.scores, kind="stable"):
-        box = boxed.found[i]
-        corners = _corners(box, scale)
-        pen.rectangle(corners, outline=_PREDICTED)
-        _write_name(pen, corners, f"{box.label} {boxed.scores[i]:.2f}", font, size)
+    order = np.argsort(boxed.scores, kind="stable")
+    for i in order:
+        pen.rectangle(_corners(boxed.found[i], scale), outline=_PREDICTED, width=2)
+    taken: list[Corners] = []
+    for i in order[::-1]:  # the best has its name where it belongs, the others make room
+        text = f"{boxed.found[i].label} {boxed.scores[i]:.2f}"
+        taken.append(_write_name(pen, _corners(boxed.found[i], scale), text, font, size, taken))
     return np.asarray(canvas, np.uint8)
 
 
@@ -105,14 +109,14 @@ def _numbers(boxes: Sequence[Box], labels: Sequence[str]) -> NDArray[np.int64]:
     return np.array([labels.index(box.label) for box in boxes], np.int64)
 
 
-def _corners(box: Box, scale: float) -> tuple[int, int, int, int]:
+def _corners(box: Box, scale: float) -> Corners:
     """Pixels of the picture that the outline runs through."""
     x0, y0 = round(box.x * scale), round(box.y * scale)
     x1, y1 = round((box.x + box.width) * scale) - 1, round((box.y + box.height) * scale) - 1
     return x0, y0, max(x0, x1), max(y0, y1)
 
 
-def _draw_dashed(pen: ImageDraw.ImageDraw, corners: tuple[int, int, int, int]) -> None:
+def _draw_dashed(pen: ImageDraw.ImageDraw, corners: Corners) -> None:
     x0, y0, x1, y1 = corners
     for start in range(x0, x1 + 1, 2 * _DASH):
         end = min(start + _DASH - 1, x1)
@@ -125,11 +129,28 @@ def _draw_dashed(pen: ImageDraw.ImageDraw, corners: tuple[int, int, int, int]) -
 
 
 def _write_name(
-    pen: ImageDraw.ImageDraw, corners: tuple[int, int, int, int], text: str, font: Any, size: tuple[int, int]
-) -> None:
-    """Above the box, or inside it at the top of the picture, on a dark ground."""
+    pen: ImageDraw.ImageDraw, corners: Corners, text: str, font: Any, size: tuple[int, int], taken: Sequence[Corners]
+) -> Corners:
+    """Above the box, or inside it at the top of the picture, on a dark ground; below the names that are in the way.
+
+    Returns where it stands.
+    """
     width, height = round(font.getlength(text)), _NAME_SIZE + 2
     left = max(0, min(corners[0], size[0] - width))
     top = corners[1] - height if corners[1] >= height else corners[1] + 1
-    pen.rectangle((left, top, left + width, top + height - 1), fill=_BACKGROUND)
-    pen.text((left, top), text, fill=_PREDICTED, font=font)
+    place = (left, top, left + width, top + height - 1)
+    while (below := _first_below(place, taken)) is not None and below + height <= size[1]:
+        place = (left, below, left + width, below + height - 1)
+    pen.rectangle(place, fill=_BACKGROUND)
+    pen.text(place[:2], text, fill=_PREDICTED, font=font)
+    return place
+
+
+def _first_below(place: Corners, taken: Sequence[Corners]) -> int | None:
+    """The first line under what is in the way of a name; None where nothing is."""
+    bottoms = [
+        other[3] + 1
+        for other in taken
+        if place[0] <= other[2] and other[0] <= place[2] and place[1] <= other[3] and other[1] <= place[3]
+    ]
+    return max(bottoms, default=None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from placecli.data.atomic import commit, flush_file, temporary_path
@@ -19,23 +19,6 @@ def write_predictions(file: Path, predictions: list[Prediction]) -> None:
             stream.write(json.dumps(prediction, ensure_ascii=False) + "\n")
     flush_file(temporary)
     commit(temporary, file)
-
-
-def read_predictions(file: Path) -> Iterator[Prediction]:
-    """The objects of a file of JSON lines. Raises PlaceError naming the line that is none."""
-    try:
-        lines = file.read_text("utf-8").splitlines()
-    except (OSError, UnicodeDecodeError):
-        raise PlaceError(f"{file}: not readable; --predictions takes a file of JSON lines") from None
-    for number, line in enumerate(lines, start=1):
-        if line.strip():
-            try:
-                record = json.loads(line)
-            except ValueError:
-                record = None
-            if not isinstance(record, dict):
-                raise PlaceError(f"{file}, line {number}: not a JSON object; docs/finetune.md shows the form")
-            yield record
 
 
 def match_predictions(predictions: Sequence[Prediction], rows: Sequence[Row], key: str) -> list[Prediction]:

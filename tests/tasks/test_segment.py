@@ -27,7 +27,7 @@ from placecli.records import PlaceError, Row
 from placecli.tasks import finetune as stage
 from placecli.tasks.evaluate_tuned import evaluate_predictions
 from placecli.tasks.evaluation import Resampling
-from placecli.tasks.predictions import read_predictions, write_predictions
+from placecli.tasks.predictions import write_predictions
 from placecli.tasks.segment import Segmentation, Segmenter, measure_model
 from placecli.tasks.segmentation_baseline import best_constant_mask
 from placecli.tasks.segmentation_runs import decode_runs, encode_runs
@@ -255,7 +255,7 @@ def test_predictions_of_another_program_are_scored_the_same(store: Store, tmp_pa
     again = evaluate_predictions("segmentation", file, store, preset, split="test", protocol="clean").to_record()
     assert again["metrics"] == kept["metrics"]
     assert again["chance"] == kept["chance"], "the whole train split was learnt from"
-    first, *others = read_predictions(file)
+    first, *others = map(json.loads, file.read_text("utf-8").splitlines())
     assert decode_runs(first, SIZE).shape == (SIZE, SIZE)
     write_predictions(tmp_path / "fewer.jsonl", others)
     with pytest.raises(PlaceError, match="1 of 24 images"):

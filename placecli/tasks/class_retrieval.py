@@ -24,7 +24,7 @@ from placecli.tasks.class_texts import Texts, open_texts
 from placecli.tasks.embed import Progress, device_of
 from placecli.tasks.evaluation import Findings, Measure, Protocol, Resampling
 from placecli.tasks.gallery import Gallery
-from placecli.tasks.scores import SCORES, Score, combine, global_scores, observation_scores
+from placecli.tasks.scores import Score, combine, global_scores, learnt_scores, observation_scores
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -131,7 +131,7 @@ def _largest_set(pools: Mapping[str, Sequence[int]]) -> int:
 def _rank(
     run: LoadedRun, gallery: Gallery, drawn: Drawn, texts: Texts, section: ClassRetrievalConfig, protocol: Protocol
 ) -> dict[str, Ranking]:
-    """The ranking of image to text by each score, and of image to image by the global one."""
+    """The ranking of image to text by each score that was learnt, and of image to image by the global one."""
     images = gallery.images.take(drawn.images)
     temperature = run.preset.pretrain.objective.match_temperature
     of_global = global_scores(images.embedding, texts.vectors.embedding)
@@ -144,7 +144,8 @@ def _rank(
         "combined": combine(of_global, of_observation),
     }
     rankings: dict[str, Ranking] = {
-        score: rank_by_class(tables[score], drawn.of_class, texts.carried, section.cutoffs) for score in SCORES
+        score: rank_by_class(tables[score], drawn.of_class, texts.carried, section.cutoffs)
+        for score in learnt_scores(run.preset.pretrain.objective)
     }
     likeness = global_scores(images.embedding, images.embedding).astype(float)
     same = np.eye(len(likeness), dtype=bool)
@@ -191,7 +192,7 @@ def _measures(
     of_class = np.concatenate([each.of_class for each in sets])
     metrics: dict[str, Measure] = {}
     chance: dict[str, float] = {}
-    for name in (chosen, *(score for score in SCORES if score != chosen), BACK):
+    for name in (chosen, *(each for each in rankings if each not in (chosen, BACK)), BACK):
         for suffix in ("", f"_{name}") if name == chosen else (f"_{name}",):
             for k in rankings[name][0].precision:
                 values = np.concatenate([each.precision[k] for each in rankings[name]])

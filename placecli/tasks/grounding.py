@@ -49,8 +49,10 @@ def evaluate_grounding(
 ) -> Findings:
     """Pointing game, overlap and mass inside of every (image, finding) that is marked, and two baselines of position.
 
-    Raises PlaceError when the split has no boxes and no masks.
+    Raises PlaceError when the split has no boxes and no masks, or the run learnt no observations to point with.
     """
+    if run.preset.pretrain.objective.pcma_weight == 0:
+        raise PlaceError(f"{run.path}: trained without PCMA (objective.pcma_weight 0), so it has no maps to point with")
     rows = gallery.rows(np.arange(len(gallery)))
     labels = _marked_labels(rows, config.labels)
     texts = {

@@ -17,7 +17,7 @@ from placecli.records import PlaceError
 from placecli.tasks.embed import ImageVectors, Progress, TextVectors, device_of
 from placecli.tasks.evaluation import Findings, Measure, Protocol, Resampling, label_values, nan_mean
 from placecli.tasks.gallery import Gallery
-from placecli.tasks.scores import SCORES, Score, combine, global_scores, observation_scores
+from placecli.tasks.scores import SCORES, Score, combine, global_scores, learnt_scores, observation_scores
 
 Floats = NDArray[np.float64]
 
@@ -79,7 +79,8 @@ def evaluate_retrieval(
     protocol: Protocol,
     progress: Progress | None = None,
 ) -> Findings:
-    """Recall@1/5/10 and median rank in both directions for every score, Precision@k by class where there are labels."""
+    """Recall@1/5/10 and median rank in both directions for every score that was learnt, Precision@k by class where there
+    are labels."""
     pool = make_pool(gallery, protocol)
     rows = gallery.rows(pool.positions)
     carries = _classes({label: label_values(rows, label) == 1 for label in config.labels or gallery.store.labels()})
@@ -88,7 +89,8 @@ def evaluate_retrieval(
     to_reports = _look(observed, pool, config.score, (carries, carried), progress)
     to_images = _look_back(observed, pool, progress)
     metrics: dict[str, Measure] = {}
-    for score in (config.score, *(each for each in SCORES if each != config.score)):
+    learnt = learnt_scores(run.preset.pretrain.objective)
+    for score in (config.score, *(each for each in learnt if each != config.score)):
         suffixes = ("", f"_{score}") if score == config.score else (f"_{score}",)
         for direction, ranks, patients in (
             ("", to_reports.ranks[score], pool.image_patient),

@@ -29,6 +29,11 @@ def trained_score(wanted: Score, objective: ObjectiveConfig) -> Score:
     return wanted
 
 
+def learnt_scores(objective: ObjectiveConfig) -> tuple[Score, ...]:
+    """The scores that a run with this objective learnt: the others are of weights as drawn and say nothing."""
+    return tuple(score for score in SCORES if trained_score(score, objective) == score)
+
+
 def global_scores(images: NDArray[Any], texts: NDArray[Any]) -> Floats:
     """Cosine of the global embeddings, float32 [M, N]: unit vectors [M, d] and [N, d]."""
     return np.asarray(images, np.float32) @ np.asarray(texts, np.float32).T

@@ -17,13 +17,14 @@ from placecli.tasks.embed import TextVectors, device_of
 from placecli.tasks.evaluation import Findings, Measure, Resampling, label_values, nan_mean
 from placecli.tasks.gallery import Gallery
 from placecli.tasks.prompts import embed_prompts
-from placecli.tasks.scores import SCORES, Score, global_scores, observation_scores, standardize
+from placecli.tasks.scores import Score, global_scores, learnt_scores, observation_scores, standardize
 
 Floats = NDArray[np.float64]
 
 
 def evaluate_zero_shot(run: LoadedRun, gallery: Gallery, config: EvaluateConfig, resampling: Resampling) -> Findings:
-    """AUROC and average precision of each finding from prompts alone, by `config.zero_shot_score`; macro AUROC of all scores.
+    """AUROC and average precision of each finding from prompts alone, by `config.zero_shot_score`; macro AUROC of all scores that
+    were learnt.
 
     Raises PlaceError when no label of the split has both kinds of cases.
     """
@@ -39,7 +40,8 @@ def evaluate_zero_shot(run: LoadedRun, gallery: Gallery, config: EvaluateConfig,
     differences = zero_shot_scores(run, gallery, config, tuple(scored))
     patients = np.asarray([row.patient_id for row in rows])
     metrics: dict[str, Measure] = {}
-    for score in (config.zero_shot_score, *(each for each in SCORES if each != config.zero_shot_score)):
+    learnt = learnt_scores(run.preset.pretrain.objective)
+    for score in (config.zero_shot_score, *(each for each in learnt if each != config.zero_shot_score)):
         suffix = "" if score == config.zero_shot_score else f"_{score}"
         parts = [_area(auroc, scored[label], differences[label][score]) for label in scored]
         metrics[f"auroc_macro{suffix}"] = resampling.measure(_macro(parts), patients)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
-from small_run import MARGIN, SIZE, make_rows, small_preset, write_rows
+from small_run import MARGIN, SIZE, make_rows, small_preset, write_rows, write_run
 
 from placecli.config import EvaluateConfig, Prompts
 from placecli.data.reports import text_key
@@ -282,3 +282,18 @@ def test_the_same_seed_gives_the_same_object(run: LoadedRun, store: Store) -> No
     assert first["metrics"]["auroc_macro"]["ci95"] != other["metrics"]["auroc_macro"]["ci95"]
     without = evaluate_again(run, store, "zero-shot", bootstrap=0)
     assert without["metrics"]["auroc_macro"]["ci95"] is None
+
+
+def test_a_run_without_observations_is_scored_by_what_it_learnt_alone(
+    run: LoadedRun, store: Store, tmp_path: Path
+) -> None:
+    objective = run.preset.pretrain.objective.model_copy(update={"pcma_weight": 0.0})
+    preset = run.preset.model_copy(update={"pretrain": run.preset.pretrain.model_copy(update={"objective": objective})})
+    ita = write_run(tmp_path / "ita", preset, seed=1)
+    for task in ("retrieval", "zero-shot", "class-retrieval"):
+        record = evaluate(ita, store.path, task, split="all", device="cpu").to_record()
+        assert record["score"] == "global" or task == "class-retrieval"
+        assert not [name for name in record["metrics"] if name.endswith(("_observation", "_combined"))]
+        assert [name for name in record["metrics"] if name.endswith("_global")]
+    with pytest.raises(PlaceError, match="without PCMA"):
+        evaluate(ita, store.path, "grounding", device="cpu")

@@ -64,3 +64,10 @@ def _write_pictures(root: Path) -> None:
     for row, image in zip(rows, store.images(rows), strict=True):
         cv2.imwrite(str(root / "scans" / f"{row.image_id}.png"), image)
     shutil.copy(root / "scans" / f"{rows[0].image_id}.png", root / "image.png")
+
+
+def make_report_run(root: Path) -> None:
+    """runs/openi-report-generation: a run that writes reports, of the store and the run of Open-i."""
+    start = Start("run", root / "runs" / "openi")
+    tuned = root / "runs" / "openi-report-generation"
+    finetune("report-generation", preset(), root / "stores" / "openi", start, tuned, seeds=[1], device="cpu")

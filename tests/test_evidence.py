@@ -11,10 +11,13 @@ from types import ModuleType
 
 import numpy as np
 import pytest
+import torch
 from scipy.stats import ttest_rel
-from small_run import write_store
+from small_run import small_preset, write_run, write_store
 
 from placecli.data.store import open_store
+from placecli.engine.checkpoint import load_model
+from placecli.engine.model import unit
 
 FOLDER = Path(__file__).parent.parent / "benchmarks" / "evidence"
 
@@ -112,3 +115,44 @@ def test_shuffling_moves_reports_of_train_and_validate_alone(evidence: dict[str,
 def test_an_unknown_arm_is_refused(evidence: dict[str, ModuleType]) -> None:
     with pytest.raises(SystemExit, match="choose ita, token"):
         evidence["grid"].parse_arm("plcae")
+
+
+def test_the_gradient_map_is_that_of_a_plain_score(evidence: dict[str, ModuleType], tmp_path: Path) -> None:
+    """Grad-CAM at the patches against differences of the score."""
+    where = importlib.import_module("where")
+    run = load_model(write_run(tmp_path / "run", seed=2))
+    images = torch.rand(2, 1, run.preset.pretrain.model.image_size, run.preset.pretrain.model.image_size)
+    run.model.eval()
+    with torch.no_grad():
+        _, patches = run.model.image_encoder(images)
+        text = unit(torch.randn(run.preset.pretrain.model.embed_dim))
+    found, score = where.gradient_maps(run, images, text)
+
+    def score_of(changed: torch.Tensor) -> torch.Tensor:
+        pooled = torch.cat([changed.mean(dim=1), changed.amax(dim=1)], dim=1)
+        return unit(run.model.image_head(pooled)) @ text
+
+    assert torch.allclose(score, score_of(patches), atol=1e-5)
+    step = 1e-3
+    for image, patch in ((0, 0), (1, 7)):
+        grown = patches.clone()
+        grown[image, patch] *= 1 + step
+        shrunk = patches.clone()
+        shrunk[image, patch] *= 1 - step
+        expected = ((score_of(grown) - score_of(shrunk)) / (2 * step))[image].clamp(min=0)
+        assert found[image, patch].item() == pytest.approx(expected.item(), abs=2e-3)
+
+
+def test_maps_of_labels_sum_to_one(evidence: dict[str, ModuleType], tmp_path: Path) -> None:
+    where = importlib.import_module("where")
+    for number, baseline in enumerate(("none", "token")):
+        preset = small_preset()
+        changes = {"pcma_weight": 0.0, "correlation_weight": 0.0, "baseline": baseline}
+        objective = preset.pretrain.objective.model_copy(update=changes)
+        preset = preset.model_copy(update={"pretrain": preset.pretrain.model_copy(update={"objective": objective})})
+        run = load_model(write_run(tmp_path / baseline, preset, seed=number))
+        pixels = np.random.default_rng(0).integers(0, 256, (3, 64, 64), dtype=np.uint8)
+        maps = where.label_maps(run, pixels, "Effusion")
+        assert maps.shape == (3, *run.model.image_encoder.grid)
+        assert maps.sum(axis=(1, 2)) == pytest.approx(np.ones(3), abs=1e-4)
+        assert maps.min() >= 0

@@ -25,7 +25,7 @@ TASKS: Final = {
     "classification": ("Classification", "A probability for each finding, from an encoder tuned with labels."),
     "segmentation": ("Segmentation", "The region that a reader marked, pixel by pixel."),
     "detection": ("Detection", "Boxes around findings, each with a score."),
-    "report-generation": ("Report generation", "A report written for the image alone, held against the radiologist's."),
+    "report-generation": ("Report generation", "A report written for the image alone, held against the reference report."),
 }
 """By task a title and a sentence."""
 
@@ -110,7 +110,7 @@ COUNTS: Final = {
     "detections": "{} boxes of the first run",
     "empty_reports": "{} empty reports",
     "distinct_reports": "{} different reports",
-    "distinct_reference_reports": "{} different ones by radiologists",
+    "distinct_reference_reports": "{} different references",
     "left_out_as_leaked": "{} images left out, since they leaked from train",
 }
 """By key of the counts, in order, the words that the page has for it; others are not shown."""

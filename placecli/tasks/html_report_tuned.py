@@ -145,7 +145,7 @@ def report_cases(material: TunedMaterial, ids: bool) -> tuple[Cases, ...]:
         same, other = agreement(written, reference)
         texts: tuple[tuple[str, tuple[Sentence, ...]], ...] = (
             ("Generated", judge(written, reference)),
-            ("Written by a radiologist", missed(reference, written)),
+            ("Reference", missed(reference, written)),
         )
         shown = Shown(draw_plain(material.store, pair[0]), "Radiograph that the report was generated for")
         title = f"{same} finding{'' if same == 1 else 's'} in both reports, {other} in one alone"

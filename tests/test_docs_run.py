@@ -90,6 +90,9 @@ def worked(tmp_path_factory: pytest.TempPathFactory) -> Path:
     mimic = small_preset()
     pretrain = mimic.pretrain.model_copy(update={"model": mimic.pretrain.model.model_copy(update=model)})
     write_run(root / "runs" / "mimic", mimic.model_copy(update={"pretrain": pretrain}))
+    with pytest.MonkeyPatch.context() as patch:  # the one demo of all pages; on a page the same command finds it done
+        patch.chdir(root)
+        place(make_small(["demo"]), "")
     return root
 
 

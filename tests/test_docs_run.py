@@ -27,8 +27,6 @@ from placecli.tasks import meteor_java
 REPOSITORY = Path(__file__).resolve().parent.parent
 MEASUREMENTS = ("results.md",)
 """Pages whose commands are measurements, on real data and for hours; test_docs looks at their options."""
-RECIPES = ("reports.md",)
-"""Pages with a recipe of other people's code, as text."""
 SET_UP = ("python3 -m venv", ".venv/bin/pip")
 """Lines of installation. Those of the README are what continuous integration begins with, which test_docs compares."""
 LINKED = {".safetensors", ".npy", ".png", ".jpg", ".jpeg", ".dcm", ".dicom"}
@@ -190,7 +188,7 @@ def test_a_command_that_fails_is_noticed(line: str, folder: Path) -> None:
         run(line, folder)
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if page.name not in RECIPES], ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_what_is_not_run_says_why(page: Path) -> None:
     """A block of text with a command follows a paragraph that says what it would need."""
     for before, block in re.findall(r"([^\n]+)\n\n```text\n(.*?)```", page.read_text("utf-8"), re.DOTALL):

@@ -20,6 +20,8 @@ FalseNegatives = Literal["mask", "soft", "none"]
 SAME_STATEMENT = 0.95
 """Likeness of one report's sentences to another's from which on the pair is no negative."""
 _SOFT_TEMPERATURE, _SOFT_SHARE = 0.1, 0.2
+LEAST_CORRELATION = 0.05
+"""Below this, correlation between patches is taken for chance: a share of next to nothing would be noise."""
 
 
 def info_nce(logits: Tensor, target: Tensor, excluded: Tensor | None = None) -> Tensor:
@@ -173,16 +175,21 @@ def correlation_matrix(patches: Tensor, mask: Tensor | None = None) -> Tensor:
 
 
 def correlation_loss(predicted: Tensor, target: Tensor, mask: Tensor, delta: float = 0.1) -> Tensor:
-    """CCE: Huber distance between two correlation matrices [B, N, N] off the diagonal; one value per study [B].
+    """CCE: the share of the correlation between patches that is left unexplained; one value per study [B].
 
-        L = 1/(n(n-1)) sum_{i != j} huber(predicted_ij - target_ij; delta)      over the n patches with mask bool [B, N]
+        L = sum_{i != j} huber(predicted_ij - target_ij; delta) / sum_{i != j} huber(target_ij; delta)
 
-    No gradient reaches the target. An image with fewer than two such patches gives 0.
+    over the n patches with mask bool [B, N], of two correlation matrices [B, N, N]. 0 is exact, 1 what predicting no
+    correlation at all costs, whatever the target's own strength; a target that is weaker than LEAST_CORRELATION on the
+    whole counts as that strong. No gradient reaches the target. An image with fewer than two such patches gives 0.
     """
+    target = target.detach()
     pairs = mask[:, :, None] & mask[:, None, :]
-    pairs = pairs & ~torch.eye(mask.shape[1], dtype=torch.bool, device=mask.device)
-    distance = F.huber_loss(predicted, target.detach(), reduction="none", delta=delta)
-    return mean_where(distance.flatten(1), pairs.flatten(1))
+    pairs = (pairs & ~torch.eye(mask.shape[1], dtype=torch.bool, device=mask.device)).flatten(1)
+    missed = F.huber_loss(predicted, target, reduction="none", delta=delta)
+    there = F.huber_loss(torch.zeros_like(target), target, reduction="none", delta=delta)
+    least = 0.5 * LEAST_CORRELATION**2
+    return mean_where(missed.flatten(1), pairs) / mean_where(there.flatten(1), pairs).clamp(min=least)
 
 
 def token_alignment(

@@ -25,7 +25,10 @@ TASKS: Final = {
     "classification": ("Classification", "A probability for each finding, from an encoder tuned with labels."),
     "segmentation": ("Segmentation", "The region that a reader marked, pixel by pixel."),
     "detection": ("Detection", "Boxes around findings, each with a score."),
-    "report-generation": ("Report generation", "A report written for the image alone, held against the reference report."),
+    "report-generation": (
+        "Report generation",
+        "A report written for the image alone, held against the reference report.",
+    ),
 }
 """By task a title and a sentence."""
 

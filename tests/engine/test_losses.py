@@ -216,14 +216,20 @@ def test_correlation_loss_equals_the_naive_loop(delta: float) -> None:
     value = losses.correlation_loss(predicted, target, mask, delta)
     for b in range(3):
         n = int(mask[b].sum())
-        total = sum(
-            naive_huber(float(predicted[b, i, j] - target[b, i, j]), delta)
-            for i in range(n)
-            for j in range(n)
-            if i != j
-        )
-        assert float(value[b]) == pytest.approx(total / max(n * (n - 1), 1), rel=1e-9)
+        pairs = [(i, j) for i in range(n) for j in range(n) if i != j]
+        missed = sum(naive_huber(float(predicted[b, i, j] - target[b, i, j]), delta) for i, j in pairs)
+        there = sum(naive_huber(float(target[b, i, j]), delta) for i, j in pairs)
+        assert float(value[b]) == pytest.approx(missed / there if there else 0.0, rel=1e-9)
     assert float(value[0]) == 0.0
+
+
+def test_correlation_loss_is_a_share_whatever_the_strength_of_the_target() -> None:
+    inside = torch.ones(2, 5, dtype=torch.bool)
+    target = torch.rand(2, 5, 5) * 0.1 + 0.2
+    assert losses.correlation_loss(torch.zeros_like(target), target, inside).tolist() == pytest.approx([1.0, 1.0])
+    assert losses.correlation_loss(0.5 * target, target, inside, 10.0).tolist() == pytest.approx([0.25, 0.25])
+    weak = losses.correlation_loss(0.03 * torch.ones_like(target), 0.001 * target, inside)
+    assert float(weak.max()) < 1  # next to no correlation is not divided by
 
 
 def test_correlation_loss_is_zero_at_the_target_which_gets_no_gradient() -> None:

@@ -31,7 +31,7 @@ NAMES: Mapping[str, str] = {
     "cluster": "ITA + cluster",
     "pcma": "ITA + PCMA",
     "cce": "ITA + CCE",
-    "place": "PLACE (ITA + PCMA + CCE)",
+    "place": "PLACE",
     "untrained": "untrained",
     "shuffled": "PLACE, reports shuffled",
     "supervised": "labels given (all of train)",

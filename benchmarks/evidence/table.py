@@ -115,7 +115,7 @@ def tables(source: str, records: Sequence[Mapping[str, Any]]) -> list[tuple[str,
     means.append(["seconds of training", *(f"{statistics.fmean(s):.0f}" if s else "" for s in seconds.values())])
     pairs = [pair for pair in PAIRS if pair[0] in values and pair[1] in values]
     pairs += [(arm, "place") for arm in arms if arm not in NAMES and "place" in values]
-    differences = [["", *(f"{NAMES.get(a, a)} - {NAMES.get(b, b)}" for a, b in pairs)]]
+    differences = [["", *(f"{NAMES.get(a, a)} minus {NAMES.get(b, b)}" for a, b in pairs)]]
     for title, kind, name in present:
         differences.append([title, *(_signed(paired(values, a, b, (kind, name))) for a, b in pairs)])
     made = [(f"{source}: mean over seeds (95 % interval of the mean)", means)]

@@ -59,8 +59,7 @@ def alter(sentence: str, alteration: Alteration) -> str | None:
 def altered_reports(rows: Sequence[Row], alteration: Alteration) -> list[tuple[int, tuple[str, ...]]]:
     """(index of the row, its report with one sentence altered) for each sentence that can be altered.
 
-    A side that the report also names in another sentence about the same word is kept: only the altered statement has
-    to be false.
+    Left out where the report already says the altered sentence, which is then no falsehood.
     """
     cases = []
     for index, row in enumerate(rows):

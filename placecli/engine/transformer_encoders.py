@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final, cast
 
 import torch
@@ -30,6 +30,10 @@ PUBLISHED_SHAPES: Final[Mapping[str, Mapping[str, Any]]] = {"emilyalsentzer/Bio_
 """Sizes of models whose files may be absent, as the config.json of each one's page on the Hugging Face hub gives them."""
 
 
+Read = Callable[[Tensor, Tensor], Tensor]
+"""Tokens int64 [n, L] and attention bool [n, L] -> features [n, L, D]."""
+
+
 class TransformerTextEncoder(nn.Module):
     """A transformers model of the BERT family.
 
@@ -52,12 +56,22 @@ class TransformerTextEncoder(nn.Module):
         self.architecture: dict[str, Any] = {"kind": "transformers", "pooling": pooling, "config": config}
 
     def forward(self, tokens: Tensor, attention: Tensor, sentence_index: Tensor) -> tuple[Tensor, Tensor]:
+        return self.encode(tokens, attention, sentence_index, self.read)
+
+    def read(self, tokens: Tensor, attention: Tensor) -> Tensor:
+        """Features [n, L, D] of texts as the backbone reads them: tokens int64 and attention bool [n, L]."""
+        return self.backbone(input_ids=tokens, attention_mask=attention.long()).last_hidden_state  # type: ignore[no-any-return]
+
+    def encode(self, tokens: Tensor, attention: Tensor, sentence_index: Tensor, read: Read) -> tuple[Tensor, Tensor]:
+        """What `forward` gives, where `read` stands for `self.read`: a caller that remembers features brings its own."""
         if self.context == "sentence":
-            return self._read_sentences(tokens, attention, sentence_index)
-        words = self.backbone(input_ids=tokens, attention_mask=attention.long()).last_hidden_state
+            return self._encode_sentences(tokens, attention, sentence_index, read)
+        words = read(tokens, attention)
         return (masked_mean(words, attention) if self.pooling == "mean" else words[:, 0]), words
 
-    def _read_sentences(self, tokens: Tensor, attention: Tensor, sentence_index: Tensor) -> tuple[Tensor, Tensor]:
+    def _encode_sentences(
+        self, tokens: Tensor, attention: Tensor, sentence_index: Tensor, read: Read
+    ) -> tuple[Tensor, Tensor]:
         """Each sentence between special tokens of its own, as the model was trained; equal ones once.
 
         The global feature is the mean over words, or over the sentences' first tokens. Special tokens give zeros.
@@ -68,7 +82,7 @@ class TransformerTextEncoder(nn.Module):
             torch.cat([parts.tokens, parts.attention.long()], dim=1), dim=0, return_inverse=True
         )
         ids, mask = distinct.chunk(2, dim=1)
-        features = self.backbone(input_ids=ids, attention_mask=mask).last_hidden_state
+        features = read(ids, mask.bool())
         words = features.new_zeros(*tokens.shape, self.width)
         words[parts.report, parts.place] = features[index[parts.sentence], parts.offset]
         is_word = attention & (sentence_index >= 0)

@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -209,6 +210,15 @@ def fail_full(self: object) -> None:
     raise OSError(28, "No space left on device")
 
 
+@pytest.fixture
+def heeded_interrupts() -> Iterator[None]:
+    """Ctrl-C as a terminal has it: a suite started in the background inherits that it is ignored, which a run keeps."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heeded_interrupts")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_signals_stop_cleanly_and_the_run_continues(release: Path, store: Path, tmp_path: Path, number: int) -> None:
     def interrupt(done: int, total: int) -> None:
@@ -220,6 +230,14 @@ def test_signals_stop_cleanly_and_the_run_continues(release: Path, store: Path, 
         run(openi_preset(), release, tmp_path / "s", progress=interrupt)
     assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == handlers
     run(openi_preset(), release, tmp_path / "s")
+    assert store_bytes(tmp_path / "s") == store_bytes(store)
+
+
+@pytest.mark.usefixtures("heeded_interrupts")
+def test_an_ignored_interrupt_stays_ignored(release: Path, store: Path, tmp_path: Path) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # as `nohup` or a shell's background job starts it
+    run(openi_preset(), release, tmp_path / "s", progress=lambda done, total: os.kill(os.getpid(), signal.SIGINT))
+    assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
     assert store_bytes(tmp_path / "s") == store_bytes(store)
 
 

@@ -17,6 +17,8 @@ class ModelConfig(Section):
     """`builtin`, `efficientnet_lite0` (extra `pretrained`), or a timm name (ViT or ResNet)."""
     image_weights: str = "random"
     """`random`, `pretrained` (package or local cache), or a local safetensors file."""
+    image_frozen_stages: Annotated[int, Field(ge=0)] = 0
+    """Of a published image encoder, the first stages that stay as they are: its stem, then stage by stage."""
     image_size: Annotated[int, Field(ge=32, le=1024)] = 224
     image_width: Count = 192
     image_depth: Annotated[int, Field(ge=0)] = 6
@@ -42,6 +44,12 @@ class ModelConfig(Section):
     query_heads: Count = 4
     dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.1
     sentence_pooling: Literal["mean", "attention"] = "mean"
+
+    @model_validator(mode="after")
+    def _frozen_image_is_published(self) -> ModelConfig:
+        if self.image_frozen_stages and (self.image_encoder == "builtin" or self.image_weights == "random"):
+            raise ValueError("image_frozen_stages needs a published image encoder with its weights (image_weights)")
+        return self
 
     @model_validator(mode="after")
     def _frozen_text_is_published(self) -> ModelConfig:
@@ -71,6 +79,8 @@ class ObjectiveConfig(Section):
     within_report_weight: Weight = 0.0
     diversity_weight: Weight = 0.3
     balance_weight: Weight = 0.3
+    correlation_fade: Fraction = 0.0
+    """CCE's weight falls to 0, linearly, over this share of the steps; 0 keeps it to the end."""
     correlation_target: Literal["pixels", "features", "responses"] = "pixels"
     correlation_mask_ratio: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
     correlation_heads: Count = 8

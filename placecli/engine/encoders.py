@@ -41,6 +41,26 @@ def build_image_encoder(model: ModelConfig, *, weights: str) -> ImageEncoder:
     )
 
 
+def freeze_stages(encoder: ImageEncoder, num_stages: int) -> None:
+    """Keep the first `num_stages` parts of a timm network as they are: the stem, then stage by stage (of a vision
+    transformer, block by block). A backward pass ends there, which saves much of a step: the first stages of a
+    convolutional network have the largest maps. Raises PlaceError where the network has fewer."""
+    if isinstance(encoder, BuiltinImageEncoder):
+        raise PlaceError("pretrain.model.image_frozen_stages: the builtin encoder starts at random, 0 is its value")
+    from timm.models import group_parameters  # as above
+
+    names = group_parameters(encoder.backbone, encoder.backbone.group_matcher(coarse=True))
+    if num_stages > len(names):
+        raise PlaceError(
+            f"pretrain.model.image_frozen_stages {num_stages}: this image encoder has {len(names)} with its stem;"
+            f" use {len(names)} or fewer"
+        )
+    frozen = {name for stage in sorted(names)[:num_stages] for name in names[stage]}
+    for name, parameter in encoder.backbone.named_parameters():
+        if name in frozen:
+            parameter.requires_grad_(False)
+
+
 def build_text_encoder(
     model: ModelConfig, vocabulary_size: int, *, architecture: dict[str, Any] | None = None
 ) -> TextEncoder:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from placecli.config import ModelConfig, ObjectiveConfig
 from placecli.engine.correlation import CorrelationPredictor, patches_with_content
-from placecli.engine.encoders import ImageEncoder, TextEncoder, build_image_encoder, build_text_encoder
+from placecli.engine.encoders import ImageEncoder, TextEncoder, build_image_encoder, build_text_encoder, freeze_stages
 from placecli.engine.frozen_text import FrozenTextEncoder
 from placecli.engine.layers import ProjectionHead
 from placecli.engine.observations import SentencePooling, VisualObservationExtractor
@@ -110,8 +110,11 @@ class Place(nn.Module):
         """
         weights = model.image_weights if text_architecture is None else "random"
         text_encoder = build_text_encoder(model, tokenizer.size, architecture=text_architecture)
+        image_encoder = build_image_encoder(model, weights=weights)
+        if model.image_frozen_stages:
+            freeze_stages(image_encoder, model.image_frozen_stages)
         return cls(
-            build_image_encoder(model, weights=weights),
+            image_encoder,
             FrozenTextEncoder(text_encoder) if model.text_frozen else text_encoder,
             model,
             objective,

@@ -15,11 +15,12 @@ from placecli.engine import sampler
 from placecli.engine.augment import Augmentation, draw
 from placecli.engine.distributed import Ranks
 from placecli.engine.place import Place
-from placecli.engine.step import Autocast, ObjectivePass, to_model_input
+from placecli.engine.step import Autocast, ObjectivePass, Prepared, correlation_share, to_model_input
+from placecli.engine.training import total_steps
 from placecli.engine.validation import validate
 from placecli.records import Row
 
-Stored = tuple[PairBatch, Augmentation | None]
+Stored = tuple[PairBatch, Augmentation | None, float]
 
 
 @dataclass
@@ -54,6 +55,12 @@ class PairLearner:
         weights = self.config.objective
         return min(weights.instance_weight, weights.pcma_weight, weights.correlation_weight) == 0
 
+    @cached_property
+    def _total_steps(self) -> int:
+        config = self.config
+        batches = sampler.Sampler(self.groups, config.batch_size, config.accumulate, config.seed)
+        return total_steps(batches.steps_per_epoch, config)
+
     def read(self, indices: np.ndarray, part: slice, step: int, micro_batch: int) -> Stored:
         """Random numbers are drawn for the whole batch, so that shares join to the same batch."""
         config = self.config
@@ -64,14 +71,17 @@ class PairLearner:
         batch = self.train.batch(indices, part=part, order=order)
         if self.ranks.device.type == "cuda":
             batch = batch.pin()
+        share = correlation_share(step, self._total_steps, config.objective.correlation_fade)
         if config.augment == 0:
-            return batch, None
+            return batch, None, share
         seed = sampler.derive_seed(config.seed, sampler.AUGMENT, step, micro_batch)
-        return batch, draw(len(indices), config.augment, torch.Generator().manual_seed(seed)).part(part)
+        return batch, draw(len(indices), config.augment, torch.Generator().manual_seed(seed)).part(part), share
 
-    def prepare(self, stored: Stored) -> PairBatch:
+    def prepare(self, stored: Stored) -> Prepared:
         """Float images on the device, augmented."""
-        return to_model_input(*stored, self.config, self.ranks.device)
+        batch, augmentation, share = stored
+        device = self.ranks.device
+        return Prepared(to_model_input(batch, augmentation, self.config, device), torch.tensor(share, device=device))
 
     def can_validate(self) -> bool:
         """One pair alone always finds itself."""

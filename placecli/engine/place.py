@@ -67,11 +67,19 @@ class _Batch:
     """int64 [B], where this process's pairs stand among all"""
 
 
-def objective(model: Place, batch: PairBatch, config: ObjectiveConfig, *, gather: Gather = lambda part: part) -> Terms:
+def objective(
+    model: Place,
+    batch: PairBatch,
+    config: ObjectiveConfig,
+    *,
+    gather: Gather = lambda part: part,
+    correlation_share: Tensor | float = 1.0,
+) -> Terms:
     """L = instance ITA + pcma PCMA (`pcma.Pcma.weighted_sum`) + correlation CCE + baseline term.
 
     `batch.images` float [B, 1, S, S], (pixel - 0.5) / 0.5. `gather` joins equal batches of several processes; the mean
-    over processes of `total` is then the total of the joined batch. Encoders and heads run under the caller's autocast;
+    over processes of `total` is then the total of the joined batch. `correlation_share` is the part of CCE's weight that
+    is in force (see step.correlation_share). Encoders and heads run under the caller's autocast;
     similarities, softmax and losses in float32.
     """
     shared = _encode(model, batch, gather)
@@ -88,7 +96,7 @@ def objective(model: Place, batch: PairBatch, config: ObjectiveConfig, *, gather
         baseline = _token_baseline(model, shared)
     elif config.baseline == "cluster":
         baseline = _cluster_baseline(model, shared)
-    total = config.instance_weight * instance + config.correlation_weight * correlation
+    total = config.instance_weight * instance + config.correlation_weight * correlation_share * correlation
     total = total + config.baseline_weight * baseline
     if pcma is not None:
         total = total + config.pcma_weight * pcma.weighted_sum(config)

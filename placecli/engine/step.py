@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +20,22 @@ from placecli.engine.place import Place, objective
 Autocast = Callable[[], AbstractContextManager[object]]
 
 
+def correlation_share(step: int, total_steps: int, fade: float) -> float:
+    """The part of CCE's weight in force after `step` of `total_steps`: 1 falling linearly to 0 at the share `fade` of the
+    steps; always 1 where `fade` is 0."""
+    return 1.0 if fade == 0 else max(1.0 - step / (fade * total_steps), 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What one pass takes."""
+
+    pairs: PairBatch
+    """On the device, images as the model takes them."""
+    correlation_share: Tensor
+    """float32 scalar; a tensor, so that another value is no other program to torch.compile"""
+
+
 class ObjectivePass(nn.Module):
     """The objective as a module's forward, so that DDP and torch.compile can wrap it."""
 
@@ -26,9 +43,11 @@ class ObjectivePass(nn.Module):
         super().__init__()
         self.model, self.config = model, config
 
-    def forward(self, batch: PairBatch) -> dict[str, Tensor]:
+    def forward(self, prepared: Prepared) -> dict[str, Tensor]:
         """Scalars by name: "loss", the weighted total to minimise, first, then its terms and diagnostics."""
-        terms = objective(self.model, batch, self.config, gather=gather)
+        terms = objective(
+            self.model, prepared.pairs, self.config, gather=gather, correlation_share=prepared.correlation_share
+        )
         named = {field.name: getattr(terms, field.name) for field in dataclasses.fields(terms)}
         return {"loss": named.pop("total"), **{name: torch.as_tensor(value) for name, value in named.items()}}
 

@@ -14,7 +14,7 @@ from placecli.config import PretrainConfig
 from placecli.data.pairs import Pairs
 from placecli.engine.distributed import Ranks, gather, mean_over_ranks
 from placecli.engine.place import Place
-from placecli.engine.step import Autocast, ObjectivePass, to_model_input
+from placecli.engine.step import Autocast, ObjectivePass, Prepared, correlation_share, to_model_input
 from placecli.metrics.retrieval import ranks as rank_of
 from placecli.metrics.retrieval import recall_at_k
 
@@ -65,11 +65,12 @@ def validate(model: Place, pairs: Pairs, config: PretrainConfig, ranks: Ranks, a
     """Validate `model` on all `pairs`; every rank takes an equal share and all get the same result.
 
     Batches have the size of training's, in one fixed order, images as they are. Loss terms leave out an incomplete
-    last batch, unless it is the only one.
+    last batch, unless it is the only one. The loss is weighed as at the end of training, so that epochs compare.
     """
     was_training = model.training
     model.eval()
     step = ObjectivePass(model, config.objective)
+    share = torch.tensor(correlation_share(1, 1, config.objective.correlation_fade), device=ranks.device)
     order = np.random.default_rng(config.seed).permutation(len(pairs))
     size = min(config.batch_size, len(pairs))
     terms, images, texts = [], [], []
@@ -82,7 +83,7 @@ def validate(model: Place, pairs: Pairs, config: PretrainConfig, ranks: Ranks, a
             image = model.encode_image(batch.images)
             text = model.encode_text(batch.tokens, batch.attention, batch.sentence_index)
             if len(indices) == size:
-                terms.append(step(batch))
+                terms.append(step(Prepared(batch, share)))
         images.append(gather(image.embedding.float())[: len(indices)])
         texts.append(gather(text.embedding.float())[: len(indices)])
     model.train(was_training)

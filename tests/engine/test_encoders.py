@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from placecli.config import ModelConfig
-from placecli.engine.encoders import build_image_encoder, build_text_encoder
+from placecli.engine.encoders import build_image_encoder, build_text_encoder, freeze_stages
 from placecli.engine.pretrained_packages import EFFICIENTNET_ARCHITECTURE, efficientnet_lite0_weights
 from placecli.engine.timm_encoders import ConvolutionalImageEncoder, TransformerImageEncoder
 from placecli.records import PlaceError
@@ -243,6 +243,37 @@ def test_weights_of_a_local_file_are_loaded(tmp_path: Path) -> None:
     model = SMALL.model_copy(update={"image_encoder": "vit_tiny_patch16_224"})
     encoder = build_image_encoder(model, weights=str(tmp_path / "w.safetensors"))
     assert torch.equal(encoder.backbone.blocks[3].mlp.fc1.weight, source.blocks[3].mlp.fc1.weight)
+
+
+@pytest.mark.parametrize(
+    ("name", "num_stages", "first_learnt"),
+    [
+        ("resnet18", 2, "layer2.0.conv1.weight"),
+        ("tf_efficientnet_lite0", 3, "blocks.2.0.conv_pw.weight"),
+        ("vit_tiny_patch16_224", 4, "blocks.3.norm1.weight"),
+    ],
+)
+def test_frozen_stages_are_the_first_ones_and_the_rest_learns(name: str, num_stages: int, first_learnt: str) -> None:
+    encoder = build_image_encoder(SMALL.model_copy(update={"image_encoder": name}), weights="random")
+    freeze_stages(encoder, num_stages)
+    global_feature, patches = encoder(torch.randn(2, 1, 64, 64))
+    (global_feature.square().mean() + patches.square().mean()).backward()
+    names = [each for each, _ in encoder.backbone.named_parameters()]
+    learnt = [each for each, parameter in encoder.backbone.named_parameters() if parameter.grad is not None]
+    assert learnt == names[names.index(first_learnt) :]
+    assert all(parameter.grad is not None for each, parameter in encoder.named_parameters() if "backbone" not in each)
+
+
+def test_more_frozen_stages_than_there_are_are_refused() -> None:
+    encoder = build_image_encoder(SMALL.model_copy(update={"image_encoder": "resnet18"}), weights="random")
+    with pytest.raises(PlaceError, match="image_frozen_stages 9: this image encoder has 5 with its stem; use 5"):
+        freeze_stages(encoder, 9)
+
+
+@pytest.mark.parametrize("changes", [{}, {"image_encoder": "resnet18"}])
+def test_random_stages_are_not_frozen(changes: dict[str, str]) -> None:
+    with pytest.raises(ValueError, match="image_frozen_stages needs a published image encoder"):
+        ModelConfig.model_validate({"image_frozen_stages": 1, **changes})
 
 
 @pytest.mark.parametrize(

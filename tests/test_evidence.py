@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import json
 import math
+import runpy
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -83,6 +85,7 @@ def test_the_page_has_the_cells_and_says_what_is_above_zero(evidence: dict[str, 
             "arm": arm,
             "seed": seed,
             "training": {"seconds": 2.0},
+            "curve": [[30, value / 2], [60, value]],
             "scores": {"zero-shot": {"auroc_macro": value, "seconds": 1.0}},
         }
 
@@ -92,8 +95,22 @@ def test_the_page_has_the_cells_and_says_what_is_above_zero(evidence: dict[str, 
     text = evidence["table"].markdown("Evidence", "A lead.", made)
     assert "| zero-shot, macro AUROC | 0.610 (0.585 to 0.635) |" in text
     assert "| zero-shot, macro AUROC | **+0.101" in text
+    assert "| step | ITA | ITA + PCMA |\n|---|---|---|\n| 30 | 0.305 | 0.356 |\n| 60 | 0.610 | 0.711 |" in text
     page = evidence["table"].html("Evidence", "A lead.", made)
     assert "<td class=yes>+0.101" in page
+
+
+def test_cells_told_by_lines_join_those_of_the_folder(evidence: dict[str, ModuleType], tmp_path: Path) -> None:
+    read_cells = runpy.run_path(str(FOLDER / "__main__.py"), run_name="evidence")["read_cells"]
+
+    def record(seed: int, value: float) -> dict[str, object]:
+        return {"source": "phantom", "arm": "ita", "seed": seed, "scores": {"probe": {"auroc_1": value}}}
+
+    (tmp_path / "cells.jsonl").write_text("".join(json.dumps(record(seed, 0.5)) + "\n" for seed in (1, 0)))
+    cell = tmp_path / "phantom" / "ita" / "seed-1" / "cell.json"
+    cell.parent.mkdir(parents=True)
+    cell.write_text(json.dumps(record(1, 0.7)))
+    assert read_cells(tmp_path) == [record(0, 0.5), record(1, 0.7)]
 
 
 def test_shuffling_moves_reports_of_train_and_validate_alone(evidence: dict[str, ModuleType], tmp_path: Path) -> None:

@@ -37,6 +37,7 @@ from placecli.data.phantom import write_phantoms
 from placecli.data.preprocess import preprocess
 
 QUICK_PATIENTS = 60
+CELLS = "cells.jsonl"
 
 
 def make_phantoms(out: Path, num_patients: int, seed: int) -> Path:
@@ -83,9 +84,19 @@ def run(wanted: list[grid.Cell], workers: int) -> Iterator[dict[str, Any]]:
             yield done.result()
 
 
+def read_cells(out: Path) -> list[dict[str, Any]]:
+    """Records by source, arm and seed; a cell's own file goes before its line in cells.jsonl."""
+    told = (out / CELLS).read_text("utf-8").splitlines() if (out / CELLS).is_file() else []
+    own = [path.read_text("utf-8") for path in out.glob("*/*/seed-*/cell.json")]
+    records = [json.loads(text) for text in (*told, *own)]
+    found = {(record["source"], record["arm"], record["seed"]): record for record in records}
+    return [found[key] for key in sorted(found)]
+
+
 def write_page(out: Path) -> None:
-    """evidence.md and evidence.html of all finished cells below `out`."""
-    records = [json.loads(path.read_text("utf-8")) for path in sorted(out.glob("*/*/seed-*/cell.json"))]
+    """cells.jsonl, evidence.md and evidence.html of all finished cells below `out`, and of those that a cells.jsonl
+    brought along from elsewhere tells."""
+    records = read_cells(out)
     lead = (
         "Synthetic phantoms are called phantom. Equal encoders, data and steps; one arm differs in its objective alone."
     )
@@ -95,6 +106,7 @@ def write_page(out: Path) -> None:
         for each in table.tables(source, [record for record in records if record["source"] == source])
     ]
     for name, text in (
+        (CELLS, "".join(json.dumps(record) + "\n" for record in records)),
         ("evidence.md", table.markdown("Evidence", lead, made)),
         ("evidence.html", table.html("Evidence", lead, made)),
     ):

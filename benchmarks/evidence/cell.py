@@ -24,7 +24,7 @@ from placecli.config import Preset, change_preset
 from placecli.data.atomic import checksum, write_file
 from placecli.data.manifest import write_manifest
 from placecli.data.store import DESCRIPTION, MANIFEST, Store, open_store, store_digest
-from placecli.engine.checkpoint import load_model
+from placecli.engine.checkpoint import METRICS, load_model
 from placecli.engine.distributed import choose_device
 from placecli.engine.pretrain import pretrain
 from placecli.engine.start import Start
@@ -43,19 +43,24 @@ def run_cell(cell: Cell) -> dict[str, Any]:
     torch.set_num_threads(cell.threads)
     file = cell.out / "cell.json"
     record: dict[str, Any] = json.loads(file.read_text("utf-8")) if file.is_file() else {}
+    if "training" in record and "curve" not in record:
+        record["curve"] = _read_curve(cell.out / "run")
+        write_file(file, (json.dumps(record) + "\n").encode())
     if all(name in record.get("scores", {}) for name in cell.scores):
         return record
     cell.out.mkdir(parents=True, exist_ok=True)
     store = open_store(cell.store)
     preset = change_preset(store.config, ["evaluate.bootstrap=0", *(f"pretrain.{each}" for each in cell.overrides)])
     preset = change_preset(preset, [f"pretrain.seed={cell.seed}", *cell.tuned])
-    record = {"source": cell.source, "arm": cell.arm, "seed": cell.seed, **record}
+    told = {"source": cell.source, "arm": cell.arm, "seed": cell.seed, "overrides": list(cell.overrides)}
+    record = told | record
     record.setdefault("scores", {})
     if cell.arm == "supervised":
         record["scores"] = {key: {} for key in cell.scores} | {"probe": _supervise(cell, preset)}
     else:
         if "training" not in record:
             record["training"] = _train(cell, preset)
+            record["curve"] = _read_curve(cell.out / "run")
         for name in cell.scores:
             if name not in record["scores"]:
                 started = time.monotonic()
@@ -71,6 +76,12 @@ def _train(cell: Cell, preset: Preset) -> dict[str, Any]:
     summary = pretrain(preset, store, cell.out / "run", device=cell.device)
     keys = ("steps", "best_epoch", "seconds", "train_pairs", "parameters", "device")
     return {key: getattr(summary, key) for key in keys}
+
+
+def _read_curve(run: Path) -> list[tuple[int, float]]:
+    """(step, mean of the six recalls on the validate split) of each validation of the run."""
+    lines = (json.loads(line) for line in (run / METRICS).read_text("utf-8").splitlines())
+    return [(line["step"], round(line["recall"], 4)) for line in lines if line.get("split") == "validate"]
 
 
 def shuffle_reports(source: Path, target: Path, seed: int) -> Path:

@@ -121,11 +121,26 @@ def tables(source: str, records: Sequence[Mapping[str, Any]]) -> list[tuple[str,
     made = [(f"{source}: mean over seeds (95 % interval of the mean)", means)]
     if pairs:
         made.append((f"{source}: differences paired by seed (95 % interval); bold where it is above 0", differences))
+    curves = _curves(arms, records)
+    if len(curves) > 1:
+        made.append((f"{source}: validation recall (mean of Recall@1, 5, 10, both ways) by step, mean", curves))
     efficiency = paired(values, "place", "ita", ("probe", "auroc_0.1"), ("probe", "auroc_0.3"))
     if efficiency:
         line = ["PLACE's probe on 10 % of labels - ITA's on 30 %", _signed(efficiency)]
         made.append((f"{source}: label efficiency", [["", "macro AUROC"], line]))
     return made
+
+
+def _curves(arms: Sequence[str], records: Sequence[Mapping[str, Any]]) -> list[list[str]]:
+    """A row a step, a column an arm: the mean over the seeds that validated there."""
+    found: dict[int, dict[str, list[float]]] = {}
+    for record in records:
+        for step, recall in record.get("curve", ()):
+            found.setdefault(step, {}).setdefault(record["arm"], []).append(recall)
+    rows = [["step", *(NAMES.get(arm, arm) for arm in arms)]]
+    for step, by_arm in sorted(found.items()):
+        rows.append([str(step), *(f"{statistics.fmean(by_arm[arm]):.3f}" if arm in by_arm else "" for arm in arms)])
+    return rows
 
 
 def markdown(title: str, lead: str, made: Sequence[tuple[str, list[list[str]]]]) -> str:

@@ -12,11 +12,11 @@ ARMS: Mapping[str, tuple[str, ...]] = {
     "ita": _ITA,
     "token": (*_ITA, "objective.baseline=token"),
     "cluster": (*_ITA, "objective.baseline=cluster"),
-    "pcma": ("objective.pcma_weight=1", "objective.correlation_weight=0"),
-    "cce": ("objective.pcma_weight=0", "objective.correlation_weight=1"),
-    "place": ("objective.pcma_weight=1", "objective.correlation_weight=1"),
+    "pcma": ("objective.correlation_weight=0",),
+    "cce": ("objective.pcma_weight=0",),
+    "place": (),
 }
-"""By name what of `pretrain` differs; all else is equal, steps too."""
+"""By name what of `pretrain` differs from the defaults; all else is equal, steps too."""
 
 CONTROLS: Mapping[str, tuple[str, ...]] = {
     "untrained": ("max_steps=1", "learning_rate=1e-12"),

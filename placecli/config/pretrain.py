@@ -66,7 +66,7 @@ class ObjectiveConfig(Section):
 
     instance_weight: Weight = 1.0
     pcma_weight: Weight = 1.0
-    correlation_weight: Weight = 1.0
+    correlation_weight: Weight = 3.0
     baseline: Literal["none", "token", "cluster"] = "none"
     baseline_weight: Weight = 1.0
     num_prototypes: Count = 500
@@ -79,7 +79,7 @@ class ObjectiveConfig(Section):
     within_report_weight: Weight = 0.0
     diversity_weight: Weight = 0.3
     balance_weight: Weight = 0.3
-    correlation_fade: Fraction = 0.0
+    correlation_fade: Fraction = 0.6
     """CCE's weight falls to 0, linearly, over this share of the steps; 0 keeps it to the end."""
     correlation_target: Literal["pixels", "features", "responses"] = "pixels"
     correlation_mask_ratio: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0

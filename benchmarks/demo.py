@@ -23,10 +23,10 @@ from placecli.tasks.demo import QUICK, run_demo
 TINY = (*QUICK, "demo.num_patients=40", "pretrain.epochs=1")
 
 BARS = (
-    ("zero_shot", "auroc_macro", 0.89),
-    ("retrieval", "recall@10", 0.60),
-    ("retrieval", "recall@10_text_to_image", 0.60),
-    ("grounding", "pointing_game", 0.45),
+    ("zero_shot", "auroc_macro", 0.90),
+    ("retrieval", "recall@10", 0.65),
+    ("retrieval", "recall@10_text_to_image", 0.65),
+    ("grounding", "pointing_game", 0.55),
 )
 
 

@@ -2,12 +2,33 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 _CACHE_BYTES = 4 << 30
+
+
+class _Memory:
+    """Features of texts, float16 [L, D] on the CPU, by encoder and text, up to `_CACHE_BYTES` in all."""
+
+    def __init__(self) -> None:
+        self.features: dict[tuple[str, bytes], Tensor] = {}
+        self.num_bytes = 0
+
+    def keep(self, key: tuple[str, bytes], features: Tensor) -> None:
+        """Remember while there is room."""
+        size = features.element_size() * features.numel()
+        if self.num_bytes + size <= _CACHE_BYTES:
+            self.features[key] = features
+            self.num_bytes += size
+
+
+_MEMORY = _Memory()
+"""One for the process: models with the same published encoder, runs compared or trained in turn, read a text once."""
 
 
 class FrozenTextEncoder(nn.Module):
@@ -27,13 +48,16 @@ class FrozenTextEncoder(nn.Module):
         self.encoder.eval()
         self.width = int(encoder.width)
         self.architecture: dict[str, Any] = encoder.architecture
-        self._features: dict[bytes, Tensor] = {}
-        self._bytes = 0
+        self._identity = ""
 
     def train(self, mode: bool = True) -> FrozenTextEncoder:
         super().train(mode)
         self.encoder.eval()
         return self
+
+    def _load_from_state_dict(self, *arguments: Any, **named: Any) -> None:
+        self._identity = ""  # other weights remember nothing of these
+        super()._load_from_state_dict(*arguments, **named)
 
     @torch.no_grad()
     def forward(self, tokens: Tensor, attention: Tensor, sentence_index: Tensor) -> tuple[Tensor, Tensor]:
@@ -51,12 +75,20 @@ class FrozenTextEncoder(nn.Module):
 
     def _recall_one(self, text: Tensor, device: torch.device) -> Tensor:
         """float16 [L, D] on the CPU, of tokens int64 [L] on the CPU."""
-        key = text.numpy().tobytes()
-        if key not in self._features:
+        key = (self._identify(device), text.numpy().tobytes())
+        found = _MEMORY.features.get(key)
+        if found is None:
             alone = text[None].to(device)
-            kept = self.encoder.read(alone, torch.ones_like(alone, dtype=torch.bool))[0].half().cpu()
-            size = 2 * kept.numel()
-            if self._bytes + size > _CACHE_BYTES:
-                return kept
-            self._features[key], self._bytes = kept, self._bytes + size
-        return self._features[key]
+            found = self.encoder.read(alone, torch.ones_like(alone, dtype=torch.bool))[0].half().cpu()
+            _MEMORY.keep(key, found)
+        return found
+
+    def _identify(self, device: torch.device) -> str:
+        """The kind of device, whose rounding is its own, and the SHA-256 of architecture and weights, taken once."""
+        if not self._identity:
+            sha = hashlib.sha256(json.dumps(self.architecture, sort_keys=True).encode())
+            for name, tensor in sorted(self.encoder.state_dict().items()):
+                sha.update(name.encode())
+                sha.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
+            self._identity = sha.hexdigest()
+        return f"{device.type} {self._identity}"

@@ -23,6 +23,11 @@ SHAPE = {
 }
 
 
+@pytest.fixture(autouse=True)
+def nothing_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(frozen_text, "_MEMORY", frozen_text._Memory())
+
+
 def make_encoder(context: Context, pooling: str = "mean") -> TransformerTextEncoder:
     torch.manual_seed(0)
     return rebuild_transformer({"pooling": pooling, "config": SHAPE}, context).eval()
@@ -86,4 +91,23 @@ def test_bits_depend_neither_on_the_batch_nor_on_memory(monkeypatch: pytest.Monk
     monkeypatch.setattr(frozen_text, "_CACHE_BYTES", 0)
     forgetful = FrozenTextEncoder(make_encoder("sentence"))
     assert all(torch.equal(*pair) for pair in zip(forgetful(*batch([FIRST, THIRD])), alone, strict=True))
-    assert not forgetful._features
+    assert len(frozen_text._MEMORY.features) == 3  # those from before
+
+
+def test_models_with_the_same_encoder_share_what_was_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = FrozenTextEncoder(make_encoder("sentence")), FrozenTextEncoder(make_encoder("sentence"))
+    expected = first(*batch([FIRST, SECOND]))
+    seen = count_readings(second.encoder, monkeypatch)
+    assert all(torch.equal(*pair) for pair in zip(second(*batch([FIRST, SECOND])), expected, strict=True))
+    assert not seen
+
+
+def test_other_weights_read_for_themselves() -> None:
+    first, second = FrozenTextEncoder(make_encoder("sentence")), FrozenTextEncoder(make_encoder("sentence"))
+    before = second(*batch([FIRST]))[0]
+    weights = {name: tensor + 0.1 for name, tensor in first.state_dict().items()}
+    first.load_state_dict(weights)
+    second.load_state_dict(weights)
+    after = second(*batch([FIRST]))[0]
+    assert not torch.allclose(before, after)
+    assert torch.equal(first(*batch([FIRST]))[0], after)

@@ -17,6 +17,7 @@ import torch
 from scipy.stats import ttest_rel
 from small_run import small_preset, write_run, write_store
 
+from placecli.config import ObjectiveConfig, Preset, PretrainConfig, change_preset
 from placecli.data.store import open_store
 from placecli.engine.checkpoint import load_model
 from placecli.engine.model import unit
@@ -127,6 +128,21 @@ def test_shuffling_moves_reports_of_train_and_validate_alone(evidence: dict[str,
         assert [(row.image_id, row.labels, row.boxes) for row in old] == [
             (row.image_id, row.labels, row.boxes) for row in new
         ]
+
+
+def test_arms_stand_for_the_same_whatever_defaults_the_store_brings(evidence: dict[str, ModuleType]) -> None:
+    old = Preset().model_copy(
+        update={"pretrain": PretrainConfig(objective=ObjectiveConfig(correlation_weight=1, correlation_fade=0))}
+    )
+
+    def objective(arm: str) -> ObjectiveConfig:
+        _, changes = evidence["grid"].parse_arm(arm)
+        return change_preset(old, [f"pretrain.{change}" for change in changes]).pretrain.objective
+
+    assert objective("place") == ObjectiveConfig()
+    assert objective("own=objective.correlation_fade=1") == ObjectiveConfig(correlation_fade=1)
+    assert objective("pcma").correlation_weight == objective("ita").pcma_weight == objective("cce").pcma_weight == 0
+    assert objective("cce").correlation_fade == ObjectiveConfig().correlation_fade
 
 
 def test_an_unknown_arm_is_refused(evidence: dict[str, ModuleType]) -> None:

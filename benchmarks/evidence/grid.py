@@ -6,21 +6,31 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from placecli.config import ObjectiveConfig
+
+_DEFAULT = ObjectiveConfig()
+_PCMA = f"objective.pcma_weight={_DEFAULT.pcma_weight}"
+_CCE = (
+    f"objective.correlation_weight={_DEFAULT.correlation_weight}",
+    f"objective.correlation_fade={_DEFAULT.correlation_fade}",
+    f"objective.correlation_target={_DEFAULT.correlation_target}",
+)
 _ITA = ("objective.pcma_weight=0", "objective.correlation_weight=0")
 
 ARMS: Mapping[str, tuple[str, ...]] = {
     "ita": _ITA,
     "token": (*_ITA, "objective.baseline=token"),
     "cluster": (*_ITA, "objective.baseline=cluster"),
-    "pcma": ("objective.correlation_weight=0",),
-    "cce": ("objective.pcma_weight=0",),
-    "place": (),
+    "pcma": (_PCMA, "objective.correlation_weight=0"),
+    "cce": ("objective.pcma_weight=0", *_CCE),
+    "place": (_PCMA, *_CCE),
 }
-"""By name what of `pretrain` differs from the defaults; all else is equal, steps too."""
+"""By name what of `pretrain` differs; all else is equal, steps too. Written in full, as a store made by an older
+version brings the defaults of that version along."""
 
 CONTROLS: Mapping[str, tuple[str, ...]] = {
-    "untrained": ("max_steps=1", "learning_rate=1e-12"),
-    "shuffled": (),
+    "untrained": (_PCMA, *_CCE, "max_steps=1", "learning_rate=1e-12"),
+    "shuffled": (_PCMA, *_CCE),
     "supervised": (),
 }
 """The floor, the same training on reports of other images, and the ceiling that labels give."""
@@ -62,7 +72,7 @@ def parse_arm(text: str) -> tuple[str, tuple[str, ...]]:
     """`name` of ARMS or CONTROLS, or `name=key=value,key=value`: an arm of one's own, from PLACE's defaults."""
     name, equals, changes = text.partition("=")
     if equals:
-        return name, tuple(changes.split(","))
+        return name, (*ARMS["place"], *changes.split(","))
     for known in (ARMS, CONTROLS):
         if name in known:
             return name, known[name]

@@ -97,8 +97,9 @@ def test_the_page_has_the_cells_and_says_what_is_above_zero(evidence: dict[str, 
     assert "| zero-shot, macro AUROC | 0.610 (0.585 to 0.635) |" in text
     assert "| zero-shot, macro AUROC | **+0.101" in text
     assert "| step | ITA | ITA + PCMA |\n|---|---|---|\n| 30 | 0.305 | 0.356 |\n| 60 | 0.610 | 0.711 |" in text
-    page = evidence["table"].html("Evidence", "A lead.", made)
+    page = evidence["table"].html("Evidence", "A lead.", made, {"phantom": evidence["table"].chart(records)})
     assert "<td class=yes>+0.101" in page
+    assert page.count("<polyline") == 2
 
 
 def test_cells_told_by_lines_join_those_of_the_folder(evidence: dict[str, ModuleType], tmp_path: Path) -> None:

@@ -100,15 +100,16 @@ def write_page(out: Path) -> None:
     lead = (
         "Synthetic phantoms are called phantom. Equal encoders, data and steps; one arm differs in its objective alone."
     )
-    made = [
-        each
+    sources = {
+        source: [record for record in records if record["source"] == source]
         for source in sorted({record["source"] for record in records})
-        for each in table.tables(source, [record for record in records if record["source"] == source])
-    ]
+    }
+    made = [each for source, cells in sources.items() for each in table.tables(source, cells)]
+    charts = {source: table.chart(cells) for source, cells in sources.items()}
     for name, text in (
         (CELLS, "".join(json.dumps(record) + "\n" for record in records)),
         ("evidence.md", table.markdown("Evidence", lead, made)),
-        ("evidence.html", table.html("Evidence", lead, made)),
+        ("evidence.html", table.html("Evidence", lead, made, charts)),
     ):
         write_file(out / name, text.encode())
     print(f"evidence: {len(records)} cells, {out / 'evidence.md'}", file=sys.stderr)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -11,6 +12,8 @@ from typing import Any
 
 from grid import NAMES
 from scipy.stats import t as student
+
+from placecli.tasks.charts import Series, line_chart
 
 ROWS: Sequence[tuple[str, str, str]] = (
     ("image to report, Recall@1", "retrieval", "recall@1"),
@@ -44,6 +47,10 @@ PAIRS: Sequence[tuple[str, str]] = (
     ("place", "cluster"),
 )
 """What the claim compares: the first should be better."""
+
+
+DRAWN = {"place": "PLACE", "pcma": "ITA + PCMA", "ita": "ITA", "token": "token-wise"}
+"""Arms whose learning curves are drawn, with a short name; those first that most sources have, in one colour each."""
 
 
 @dataclass(frozen=True)
@@ -121,9 +128,14 @@ def tables(source: str, records: Sequence[Mapping[str, Any]]) -> list[tuple[str,
     made = [(f"{source}: mean over seeds (95 % interval of the mean)", means)]
     if pairs:
         made.append((f"{source}: differences paired by seed (95 % interval); bold where it is above 0", differences))
-    curves = _curves(arms, records)
-    if len(curves) > 1:
-        made.append((f"{source}: validation recall (mean of Recall@1, 5, 10, both ways) by step, mean", curves))
+    curves = _curves(records)
+    if curves:
+        steps = sorted({step for by_step in curves.values() for step in by_step})
+        rows = [
+            [str(step), *(f"{curves[arm][step]:.3f}" if step in curves[arm] else "" for arm in arms)] for step in steps
+        ]
+        rows = [["step", *(NAMES.get(arm, arm) for arm in arms)], *rows]
+        made.append((f"{source}: validation recall (mean of Recall@1, 5, 10, both ways) by step, mean", rows))
     efficiency = paired(values, "place", "ita", ("probe", "auroc_0.1"), ("probe", "auroc_0.3"))
     if efficiency:
         line = ["PLACE's probe on 10 % of labels - ITA's on 30 %", _signed(efficiency)]
@@ -131,16 +143,23 @@ def tables(source: str, records: Sequence[Mapping[str, Any]]) -> list[tuple[str,
     return made
 
 
-def _curves(arms: Sequence[str], records: Sequence[Mapping[str, Any]]) -> list[list[str]]:
-    """A row a step, a column an arm: the mean over the seeds that validated there."""
-    found: dict[int, dict[str, list[float]]] = {}
+def chart(records: Sequence[Mapping[str, Any]]) -> str:
+    """The learning curves of one source as SVG, those of `DRAWN` that it has; "" for none."""
+    curves = _curves(records)
+    lines = [
+        Series(name, list(curves[arm]), list(curves[arm].values())) for arm, name in DRAWN.items() if curves.get(arm)
+    ]
+    return line_chart(lines, x_label="steps", y_label="validation recall") if lines else ""
+
+
+def _curves(records: Sequence[Mapping[str, Any]]) -> dict[str, dict[int, float]]:
+    """By arm and step, in order, the mean over the seeds that validated there."""
+    found: dict[str, dict[int, list[float]]] = {record["arm"]: {} for record in records if record.get("curve")}
     for record in records:
         for step, recall in record.get("curve", ()):
-            found.setdefault(step, {}).setdefault(record["arm"], []).append(recall)
-    rows = [["step", *(NAMES.get(arm, arm) for arm in arms)]]
-    for step, by_arm in sorted(found.items()):
-        rows.append([str(step), *(f"{statistics.fmean(by_arm[arm]):.3f}" if arm in by_arm else "" for arm in arms)])
-    return rows
+            found[record["arm"]].setdefault(step, []).append(recall)
+    means = {arm: {step: statistics.fmean(by_step[step]) for step in sorted(by_step)} for arm, by_step in found.items()}
+    return defaultdict(dict, means)
 
 
 def markdown(title: str, lead: str, made: Sequence[tuple[str, list[list[str]]]]) -> str:
@@ -152,9 +171,15 @@ def markdown(title: str, lead: str, made: Sequence[tuple[str, list[list[str]]]])
     return "\n\n".join(blocks) + "\n"
 
 
-def html(title: str, lead: str, made: Sequence[tuple[str, list[list[str]]]]) -> str:
-    """The page as one self-contained HTML file."""
-    parts = []
+def html(
+    title: str, lead: str, made: Sequence[tuple[str, list[list[str]]]], charts: Mapping[str, str] | None = None
+) -> str:
+    """The page as one self-contained HTML file; charts by source, first."""
+    parts = [
+        f"<h2>{escape(source)}: validation recall, mean of Recall@1, 5, 10, both ways, over seeds</h2>{drawn}"
+        for source, drawn in (charts or {}).items()
+        if drawn
+    ]
     for caption, rows in made:
         head = "".join(f"<th>{escape(cell)}</th>" for cell in rows[0])
         body = "".join("<tr>" + "".join(map(_cell, row)) + "</tr>" for row in rows[1:])
@@ -172,7 +197,10 @@ _STYLE = (
     "h2{font-size:1rem;margin-top:2rem}div{overflow-x:auto}table{border-collapse:collapse}"
     "td,th{padding:.3rem .7rem;border-bottom:1px solid #d8dee4;text-align:right;vertical-align:top;"
     "font-variant-numeric:tabular-nums}td:first-child,th:first-child{text-align:left}th{font-weight:600}"
-    ".yes{background:#e3f1e6;font-weight:600}"
+    ".yes{background:#e3f1e6;font-weight:600}svg{max-width:620px;display:block}"
+    ".grid{stroke:#e3e7eb}.tick,.axis{font-size:10px;fill:#5b6670}.name{font-size:11px}polyline{fill:none;stroke-width:2}"
+    "polyline.line-a{stroke:#0b7a75}polyline.line-b{stroke:#3572b0}polyline.line-c{stroke:#8a94a0}polyline.line-d{stroke:#b07b2c}"
+    "text.line-a{fill:#0b7a75}text.line-b{fill:#3572b0}text.line-c{fill:#6b7580}text.line-d{fill:#b07b2c}"
 )
 
 

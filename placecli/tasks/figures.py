@@ -31,10 +31,13 @@ _FAINT: Final = (150, 152, 158)
 _BOX: Final = (90, 220, 255)
 _MASK: Final = (120, 255, 140)
 _OPACITY: Final = 0.62
-LEGEND: Final = (
-    "Colour: attention, relative to the maximum of its own panel. Box: its strongest region. Every sentence gets one,"
-    " also one that denies a finding or that the image does not support: read it with the score. Not for clinical use."
+_COLOUR: Final = "Colour: attention, relative to the maximum of its own panel."
+_BOXES: Final = (
+    " Box: its strongest region. Every sentence gets one, also one that denies a finding or that the image does not"
+    " support: read it with the score."
 )
+_OUTLINES: Final = " Green outline: what was marked."
+_WARNING: Final = " Not for clinical use."
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,13 +58,20 @@ def draw_heatmaps(image: NDArray[np.uint8], panels: Sequence[Panel], heading: st
     """uint8 RGB [H, W, 3]: the image alone, then a panel for each entry, in even rows of at most four, text below.
 
     `image` uint8 [h, w]. A map's colour shows its value relative to the map's own maximum; what is near zero is
-    transparent. Cyan is the box that the model points at, green the region that was marked. `LEGEND` stands below.
+    transparent. Cyan is the box that the model points at, green the region that was marked; `legend` stands below.
     """
     gray = _enlarge(image, _PANEL)
     width = gray.shape[1]
     pictures = [gray, *(_overlay(gray, panel) for panel in panels)]
     captions = [_wrap(heading or "image", width), *(_caption(panel, width) for panel in panels)]
-    return _arrange(pictures, captions)
+    return _arrange(pictures, captions, legend(panels))
+
+
+def legend(panels: Sequence[Panel]) -> str:
+    """What colour, box and outline mean, of those that the panels show."""
+    boxes = _BOXES if any(panel.box for panel in panels) else ""
+    outlines = _OUTLINES if any(panel.mask is not None for panel in panels) else ""
+    return _COLOUR + boxes + outlines + _WARNING
 
 
 def draw_overlay(image: NDArray[np.uint8], panel: Panel, longest: int = _PANEL) -> Picture:
@@ -137,14 +147,14 @@ def _wrap(text: str, width: int) -> list[str]:
     return lines if len(lines) <= _LINES else [*lines[: _LINES - 1], f"{lines[_LINES - 1]} ..."]
 
 
-def _arrange(pictures: Sequence[Picture], captions: Sequence[list[str]]) -> Picture:
+def _arrange(pictures: Sequence[Picture], captions: Sequence[list[str]], text_below: str) -> Picture:
     height, width = pictures[0].shape[:2]
     columns = -(-len(pictures) // -(-len(pictures) // _COLUMNS))
     rows = [range(first, min(first + columns, len(pictures))) for first in range(0, len(pictures), columns)]
     heights = [height + _LINE * max(len(captions[i]) for i in row) + _MARGIN for row in rows]
     full_width = columns * (width + _MARGIN) + _MARGIN
-    legend = _wrap(LEGEND, full_width - 2 * _MARGIN)
-    full_size = (full_width, sum(heights) + 2 * _MARGIN + _LINE * len(legend))
+    lines_below = _wrap(text_below, full_width - 2 * _MARGIN)
+    full_size = (full_width, sum(heights) + 2 * _MARGIN + _LINE * len(lines_below))
     canvas = Image.new("RGB", full_size, _BACKGROUND)
     draw, font = ImageDraw.Draw(canvas), _font()
     top = _MARGIN
@@ -155,7 +165,7 @@ def _arrange(pictures: Sequence[Picture], captions: Sequence[list[str]]) -> Pict
             for line, text in enumerate(captions[i]):
                 draw.text((left, top + height + 4 + line * _LINE), text, fill=_TEXT if i else _FAINT, font=font)
         top += full_height
-    for line, text in enumerate(legend):
+    for line, text in enumerate(lines_below):
         draw.text((_MARGIN, top + line * _LINE), text, fill=_FAINT, font=font)
     return np.asarray(canvas, np.uint8)
 

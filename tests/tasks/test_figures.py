@@ -54,8 +54,15 @@ def test_six_pictures_stand_in_two_even_rows_above_the_legend() -> None:
     panel = Panel("A.", np.ones((3, 3)))
     six, eight = draw_heatmaps(GRAY, [panel] * 5), draw_heatmaps(GRAY, [panel] * 7)
     assert six.shape[1] < 0.8 * eight.shape[1]
-    assert "Not for clinical use" in figures.LEGEND
     assert six[-60:].max() > 100
+
+
+def test_the_legend_explains_what_the_panels_show_and_nothing_else() -> None:
+    bare, box, mask = Panel("", GRAY), Panel("", GRAY, box=Box("", 0.0, 0.0, 1.0, 1.0)), Panel("", GRAY, mask=GRAY > 0)
+    assert "Box" not in figures.legend([bare, mask])
+    assert "outline" not in figures.legend([bare, box])
+    assert all(word in figures.legend([bare, box, mask]) for word in ("Box", "outline", "read it with the score"))
+    assert all("Not for clinical use" in figures.legend(panels) for panels in ([], [bare], [box]))
 
 
 def test_panels_stand_in_rows_of_four_with_room_for_their_text(tmp_path: Path) -> None:

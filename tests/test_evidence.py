@@ -102,6 +102,22 @@ def test_the_page_has_the_cells_and_says_what_is_above_zero(evidence: dict[str, 
     assert page.count("<polyline") == 2
 
 
+def test_variants_have_a_row_each_with_what_they_change(evidence: dict[str, ModuleType]) -> None:
+    def record(arm: str, seed: int, value: float, overrides: list[str]) -> dict[str, object]:
+        scores = {"zero-shot": {"auroc_macro": value}}
+        told = {"source": "phantom", "arm": arm, "seed": seed, "overrides": overrides}
+        return {**told, "training": {"seconds": 2.0}, "scores": scores}
+
+    records = [record("place", seed, 0.7 + seed / 100, ["epochs=6"]) for seed in range(3)]
+    records += [record("k8", seed, 0.6 + seed / 100, ["epochs=6", "model.num_queries=8"]) for seed in range(2)]
+    made = dict(evidence["table"].tables("phantom", records))
+    (means,) = (rows for caption, rows in made.items() if "mean over seeds" in caption)
+    assert means[0] == ["", "PLACE"]
+    (varied,) = (rows for caption, rows in made.items() if "one thing changed" in caption)
+    assert varied[0].index("zero-shot, macro AUROC") == 4
+    assert varied[1] == ["model.num_queries=8", "2", "", "", "-0.100 (-0.100 to -0.100)", "", "", "", "", "", ""]
+
+
 def test_cells_told_by_lines_join_those_of_the_folder(evidence: dict[str, ModuleType], tmp_path: Path) -> None:
     read_cells = runpy.run_path(str(FOLDER / "__main__.py"), run_name="evidence")["read_cells"]
 

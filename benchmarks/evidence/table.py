@@ -38,6 +38,9 @@ ROWS: Sequence[tuple[str, str, str]] = (
 )
 """Title, kind of score and name in cell.json."""
 
+VARIED = [ROWS[i] for i in (2, 5, 6, 7, 8, 11, 12, 14, 15)]
+"""What is told of a variant."""
+
 PAIRS: Sequence[tuple[str, str]] = (
     ("pcma", "ita"),
     ("cce", "ita"),
@@ -108,7 +111,8 @@ def paired(
 def tables(source: str, records: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[list[str]]]]:
     """(caption, rows of cells with the heading first) for one source."""
     values = values_of(records)
-    arms = [arm for arm in NAMES if arm in values] + sorted(set(values) - set(NAMES))
+    own = sorted(set(values) - set(NAMES))
+    arms = [arm for arm in NAMES if arm in values] + ([] if "place" in values else own)
     present = [row for row in ROWS if any(row[1:] in scores for seeds in values.values() for scores in seeds.values())]
     means = [["", *(NAMES.get(arm, arm) for arm in arms)]]
     for title, *key in present:
@@ -121,13 +125,15 @@ def tables(source: str, records: Sequence[Mapping[str, Any]]) -> list[tuple[str,
     seconds = {arm: [r["training"]["seconds"] for r in records if r["arm"] == arm and "training" in r] for arm in arms}
     means.append(["seconds of training", *(f"{statistics.fmean(s):.0f}" if s else "" for s in seconds.values())])
     pairs = [pair for pair in PAIRS if pair[0] in values and pair[1] in values]
-    pairs += [(arm, "place") for arm in arms if arm not in NAMES and "place" in values]
     differences = [["", *(f"{NAMES.get(a, a)} minus {NAMES.get(b, b)}" for a, b in pairs)]]
     for title, kind, name in present:
         differences.append([title, *(_signed(paired(values, a, b, (kind, name))) for a, b in pairs)])
     made = [(f"{source}: mean over seeds (95 % interval of the mean)", means)]
     if pairs:
         made.append((f"{source}: differences paired by seed (95 % interval); bold where it is above 0", differences))
+    varied = _variants(own, values, records)
+    if varied:
+        made.append((f"{source}: PLACE with one thing changed, minus PLACE, paired by seed", varied))
     curves = _curves(records)
     if curves:
         steps = sorted({step for by_step in curves.values() for step in by_step})
@@ -141,6 +147,20 @@ def tables(source: str, records: Sequence[Mapping[str, Any]]) -> list[tuple[str,
         line = ["PLACE's probe on 10 % of labels - ITA's on 30 %", _signed(efficiency)]
         made.append((f"{source}: label efficiency", [["", "macro AUROC"], line]))
     return made
+
+
+def _variants(own: Sequence[str], values: Values, records: Sequence[Mapping[str, Any]]) -> list[list[str]]:
+    """A row for each arm of one's own, with what its settings change of PLACE's; [] where there is none to compare."""
+    settings = {record["arm"]: record.get("overrides", []) for record in records}
+    if not own or "place" not in values:
+        return []
+    rows = [["changed", "seeds", *(title for title, *_ in VARIED)]]
+    for arm in own:
+        changed = [setting for setting in settings[arm] if setting not in settings["place"]]
+        seeds = len(set(values[arm]) & set(values["place"]))
+        found = [_signed(paired(values, arm, "place", (kind, name))) for _, kind, name in VARIED]
+        rows.append([", ".join(changed) or arm, str(seeds), *found])
+    return rows
 
 
 def chart(records: Sequence[Mapping[str, Any]]) -> str:

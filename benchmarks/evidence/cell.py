@@ -155,6 +155,15 @@ def _probe(cell: Cell, preset: Preset) -> Scores:
     return values
 
 
+def _observed(cell: Cell, preset: Preset) -> Scores:
+    """The probe on global feature and V-PORs; of an arm that learnt no V-PORs, on the global feature that it learnt."""
+    has_observations = preset.pretrain.objective.pcma_weight > 0
+    return _probe(cell, change_preset(preset, [OBSERVED])) if has_observations else _probe(cell, preset)
+
+
+OBSERVED = "finetune.classification.features=observations"
+
+
 def _segmentation(cell: Cell, preset: Preset) -> Scores:
     return {"dice": _tune(cell, preset, "segmentation", 0.05, DRAWS[:1], "dice_positives")}
 
@@ -182,7 +191,8 @@ def _supervise(cell: Cell, preset: Preset) -> Scores:
 
 
 def _tune(cell: Cell, preset: Preset, task: str, fraction: float, draws: tuple[int, ...], metric: str) -> float:
-    out = cell.out / f"{task}-{fraction:g}"
+    suffix = "-observed" if preset.finetune.classification.features == "observations" else ""
+    out = cell.out / f"{task}{suffix}-{fraction:g}"
     tuned = change_preset(preset, [f"finetune.fraction={fraction}"])
     with contextlib.redirect_stderr(io.StringIO()):
         summary = finetune(
@@ -196,6 +206,7 @@ SCORERS: Mapping[str, Callable[[Cell, Preset], Scores]] = {
     "zero-shot": _zero_shot,
     "grounding": _grounding,
     "probe": _probe,
+    "observed": _observed,
     "altered": _altered,
     "segmentation": _segmentation,
     "detection": _detection,

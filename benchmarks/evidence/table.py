@@ -27,6 +27,10 @@ ROWS: Sequence[tuple[str, str, str]] = (
     ("probe on 10 %", "probe", "auroc_0.1"),
     ("probe on 30 %", "probe", "auroc_0.3"),
     ("probe on all labels", "probe", "auroc_1"),
+    ("probe on what the arm learnt (V-PORs beside the global feature), 1 %", "observed", "auroc_0.01"),
+    ("the same on 10 %", "observed", "auroc_0.1"),
+    ("the same on 30 %", "observed", "auroc_0.3"),
+    ("the same on all labels", "observed", "auroc_1"),
     ("pointing game", "grounding", "pointing_game"),
     ("share of the map inside", "grounding", "mass_inside"),
     ("strongest tenth of the map over the region, IoU", "grounding", "overlap"),
@@ -38,7 +42,7 @@ ROWS: Sequence[tuple[str, str, str]] = (
 )
 """Title, kind of score and name in cell.json."""
 
-VARIED = [ROWS[i] for i in (2, 5, 6, 7, 8, 11, 12, 14, 15)]
+VARIED = [ROWS[i] for i in (2, 5, 6, 7, 8, 15, 16, 18, 19)]
 """What is told of a variant."""
 
 PAIRS: Sequence[tuple[str, str]] = (
@@ -142,10 +146,13 @@ def tables(source: str, records: Sequence[Mapping[str, Any]]) -> list[tuple[str,
         ]
         rows = [["step", *(NAMES.get(arm, arm) for arm in arms)], *rows]
         made.append((f"{source}: validation recall (mean of Recall@1, 5, 10, both ways) by step, mean", rows))
-    efficiency = paired(values, "place", "ita", ("probe", "auroc_0.1"), ("probe", "auroc_0.3"))
-    if efficiency:
-        line = ["PLACE's probe on 10 % of labels - ITA's on 30 %", _signed(efficiency)]
-        made.append((f"{source}: label efficiency", [["", "macro AUROC"], line]))
+    few = [
+        [f"PLACE's probe on {what}, 10 % of labels - ITA's probe, 30 %", _signed(found)]
+        for kind, what in (("probe", "its global feature"), ("observed", "global feature and V-PORs"))
+        if (found := paired(values, "place", "ita", (kind, "auroc_0.1"), ("probe", "auroc_0.3")))
+    ]
+    if few:
+        made.append((f"{source}: label efficiency", [["", "macro AUROC"], *few]))
     return made
 
 

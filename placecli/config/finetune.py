@@ -22,7 +22,10 @@ class TuningConfig(TrainingConfig):
 
 
 class ClassificationConfig(TuningConfig):
-    """Findings of an image, by a linear layer on its global feature."""
+    """Findings of an image, by a linear layer on its features."""
+
+    features: Literal["global", "observations"] = "global"
+    """global: the encoder's global feature, as the field's linear protocol. observations: the V-PORs beside it."""
 
     tune: Literal["probe", "frozen", "full"] = "probe"
     """probe: logistic regression on features computed once. frozen: the same layer learnt by steps, on augmented

@@ -15,6 +15,7 @@ from placecli.config import ModelConfig, Preset, load_saved_preset
 from placecli.data.atomic import checksum
 from placecli.engine import checkpoint
 from placecli.engine.encoders import ImageEncoder, build_image_encoder
+from placecli.engine.observing import ObservingImageEncoder
 from placecli.records import PlaceError
 
 _PREFIX = "image_encoder."
@@ -74,7 +75,25 @@ def build_empty_encoder(model: ModelConfig, image_size: int, *, weights: str = "
     return build_image_encoder(sized, weights=weights)
 
 
-def global_feature_digest(encoder: ImageEncoder) -> str:
+def load_extractor(encoder: ObservingImageEncoder, start: Start) -> None:
+    """Fill in the extractor of V-PORs from the run that learnt them. Raises PlaceError in one line where none did."""
+    setting = "finetune.classification.features observations"
+    if start.kind != "run" or start.run is None:
+        raise PlaceError(
+            f"{setting}: a start from {start.kind} has no V-PORs, they are learnt by `place pretrain`; use --init run"
+            " with a --run that learnt them, or features=global"
+        )
+    if load_saved_preset(Path(start.run) / checkpoint.CONFIG).pretrain.objective.pcma_weight == 0:
+        raise PlaceError(
+            f"{setting}: {start.run} has objective.pcma_weight 0, so it learnt no V-PORs; use features=global or"
+            " another run"
+        )
+    stored = load_file(Path(start.run) / checkpoint.MODEL)
+    for prefix, part in (("observer.", encoder.observer), ("observation_head.", encoder.observation_head)):
+        part.load_state_dict({name.removeprefix(prefix): stored[name] for name in stored if name.startswith(prefix)})
+
+
+def global_feature_digest(encoder: ImageEncoder | ObservingImageEncoder) -> str:
     """SHA-256 over the names and values of all weights that the global feature depends on: equal for encoders that give
     equal global features, wherever they came from."""
     sha = hashlib.sha256()

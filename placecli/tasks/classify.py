@@ -1,4 +1,5 @@
-"""Classification: a linear layer on the encoder's global feature, by probe, by steps or with the encoder."""
+"""Classification: a linear layer on the encoder's global feature, or on that and the V-PORs, by probe, by steps or with
+the encoder."""
 
 from __future__ import annotations
 
@@ -16,6 +17,7 @@ from placecli.config import ClassificationConfig, Preset
 from placecli.data.store import Store
 from placecli.engine.distributed import Ranks
 from placecli.engine.encoders import ImageEncoder
+from placecli.engine.observing import ObservingImageEncoder
 from placecli.engine.step import Autocast
 from placecli.metrics.averages import macro
 from placecli.metrics.classification import auroc
@@ -34,7 +36,7 @@ class Classifier(nn.Module):
     no batch statistic moves.
     """
 
-    def __init__(self, encoder: ImageEncoder, num_labels: int, *, is_frozen: bool) -> None:
+    def __init__(self, encoder: ImageEncoder | ObservingImageEncoder, num_labels: int, *, is_frozen: bool) -> None:
         super().__init__()
         self.encoder, self.is_frozen = encoder, is_frozen
         self.head = nn.Linear(encoder.global_width, num_labels)
@@ -157,7 +159,10 @@ class Classification:
         return {"labels": list(labels), "kind": config.kind}
 
     def build(self, preset: Preset, about: dict[str, Any], encoder: ImageEncoder) -> Classifier:
-        return Classifier(encoder, len(about["labels"]), is_frozen=self.section(preset).tune != "full")
+        config = self.section(preset)
+        model = preset.pretrain.model
+        read = encoder if config.features == "global" else ObservingImageEncoder(encoder, model)
+        return Classifier(read, len(about["labels"]), is_frozen=config.tune != "full")
 
     def learner(
         self, model: nn.Module, preset: Preset, about: dict[str, Any], examples: Examples, ranks: Ranks

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from placecli.data.atomic import write_file
 from placecli.data.store import Store
 from placecli.engine.encoders import ImageEncoder
+from placecli.engine.observing import ObservingImageEncoder
 from placecli.engine.start import global_feature_digest
 from placecli.records import Row
 from placecli.tasks.image_batches import in_batches
@@ -22,7 +23,7 @@ from placecli.tasks.use import Advance
 
 @torch.inference_mode()
 def extract_features(
-    encoder: ImageEncoder,
+    encoder: ImageEncoder | ObservingImageEncoder,
     store: Store,
     rows: Sequence[Row],
     image_size: int,
@@ -53,7 +54,7 @@ def extract_features(
     return features
 
 
-def _key(encoder: ImageEncoder, store: Store, rows: Sequence[Row], image_size: int) -> str:
+def _key(encoder: ImageEncoder | ObservingImageEncoder, store: Store, rows: Sequence[Row], image_size: int) -> str:
     named = "\n".join([global_feature_digest(encoder), store.digest, str(image_size), *(row.image_id for row in rows)])
     return hashlib.sha256(named.encode()).hexdigest()[:32]
 

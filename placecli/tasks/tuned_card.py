@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from placecli import __version__
-from placecli.config import Preset
+from placecli.config import ClassificationConfig, Preset
 from placecli.data.atomic import write_file
 from placecli.engine.checkpoint import CARD, TrainingState
 from placecli.tasks.use import Examples
@@ -42,6 +42,7 @@ def render_tuned_card(
     section = load_use(tuned.task).section(preset)
     is_synthetic = preset.preprocess.release == "demo"
     start = f"a pre-trained run, weights SHA-256 `{tuned.start_digest}`" if tuned.start == "run" else tuned.start
+    observes = isinstance(section, ClassificationConfig) and section.features == "observations"
     lines = [
         f"# Model card: {preset.name}, {tuned.task}",
         "",
@@ -49,7 +50,8 @@ def render_tuned_card(
         "",
         "**Research only. Not a medical device; not for diagnosis or any clinical use.**",
         "",
-        f"- starts from: {start}; encoder `{preset.pretrain.model.image_encoder}`, {section.tune}",
+        f"- starts from: {start}; encoder `{preset.pretrain.model.image_encoder}`, {section.tune}"
+        + (", on the global feature and the V-PORs" if observes else ""),
         f"- data: release `{preset.preprocess.release}`"
         + (", **synthetic** radiographs, no real patient" if is_synthetic else "")
         + f", store digest `{state.store}`",

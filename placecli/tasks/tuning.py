@@ -11,7 +11,8 @@ from torch import nn
 from placecli.config import Preset
 from placecli.data.store import Store, open_store
 from placecli.engine import sampler
-from placecli.engine.start import Start, build_empty_encoder, build_encoder
+from placecli.engine.observing import ObservingImageEncoder
+from placecli.engine.start import Start, build_empty_encoder, build_encoder, load_extractor
 from placecli.records import PlaceError
 from placecli.tasks.shares import draw_share
 from placecli.tasks.use import Examples, Use
@@ -63,7 +64,10 @@ def build_model(use: Use, preset: Preset, start: Start, about: dict[str, Any], *
         encoder = build_encoder(architecture, start, section.image_size)
     else:
         encoder = build_empty_encoder(architecture, section.image_size)
-    return use.build(preset, about, encoder)
+    model = use.build(preset, about, encoder)
+    if is_new and isinstance(model.encoder, ObservingImageEncoder):
+        load_extractor(model.encoder, start)
+    return model
 
 
 def from_start(model: nn.Module, preset: Preset) -> tuple[str, ...]:

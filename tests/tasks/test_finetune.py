@@ -15,6 +15,7 @@ from small_run import small_preset, write_store
 
 from placecli.config import Preset
 from placecli.data.store import open_store
+from placecli.engine.checkpoint import load_model
 from placecli.engine.signals import Interrupted
 from placecli.engine.start import Start
 from placecli.records import PlaceError
@@ -78,6 +79,32 @@ def test_a_probe_learns_keeps_its_features_and_leaves_a_run_that_evaluates_alike
     card = (tmp_path / "probe" / "card.md").read_text()
     assert "Not a medical device" in card
     assert "patient-" not in card
+
+
+def test_a_probe_may_read_the_observations_that_the_run_learnt(data: Path, start: Start, tmp_path: Path) -> None:
+    tune(data, start, tmp_path / "probe", preset(tune="probe", features="observations"))
+    assert start.run is not None
+    run, tuned = load_model(start.run, torch.device("cpu")), load_tuned(tmp_path / "probe")
+    images = torch.rand(3, 1, 48, 48) * 2 - 1
+    with torch.no_grad():
+        whole, (global_feature, _) = run.model.encode_image(images), run.model.image_encoder(images)
+        features, _ = tuned.model.encoder(images)  # type: ignore[operator, union-attr]
+    assert features.shape == (3, global_feature.shape[1] + 8 * 16)
+    assert torch.equal(features[:, : global_feature.shape[1]], global_feature)
+    assert torch.allclose(features[:, global_feature.shape[1] :], whole.observations.flatten(1), atol=1e-6)
+    head = weights(tmp_path / "probe" / "model.safetensors", "head.")
+    assert head["weight"][:, global_feature.shape[1] :].abs().min() > 0  # and reads all of it
+
+
+def test_observations_that_nothing_learnt_are_refused(data: Path, tmp_path: Path) -> None:
+    from small_run import write_run
+
+    config = preset(tune="probe", features="observations")
+    with pytest.raises(PlaceError, match="a start from random has no V-PORs"):
+        tune(data, Start("random", None), tmp_path / "a", config)
+    ita = write_run(tmp_path / "ita", small_preset(objective={"pcma_weight": 0}))
+    with pytest.raises(PlaceError, match=r"ita has objective\.pcma_weight 0"):
+        tune(data, Start("run", ita), tmp_path / "b", config)
 
 
 @pytest.mark.parametrize(("tune_what", "is_kept"), [("frozen", True), ("full", False)])

@@ -118,6 +118,21 @@ def test_variants_have_a_row_each_with_what_they_change(evidence: dict[str, Modu
     assert varied[1] == ["model.num_queries=8", "2", "", "", "-0.100 (-0.100 to -0.100)", "", "", "", "", "", ""]
 
 
+@pytest.mark.parametrize(("pcma_weight", "features"), [(1.0, "observations"), (0.0, "global")])
+def test_an_arm_is_probed_on_what_it_learnt(
+    evidence: dict[str, ModuleType], pcma_weight: float, features: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+
+    def probe(_: object, preset: Preset) -> dict[str, float]:
+        read.append(preset.finetune.classification.features)
+        return {}
+
+    monkeypatch.setattr(evidence["cell"], "_probe", probe)
+    evidence["cell"]._observed(None, small_preset(objective={"pcma_weight": pcma_weight}))
+    assert read == [features]
+
+
 def test_cells_told_by_lines_join_those_of_the_folder(evidence: dict[str, ModuleType], tmp_path: Path) -> None:
     read_cells = runpy.run_path(str(FOLDER / "__main__.py"), run_name="evidence")["read_cells"]
 

@@ -99,6 +99,8 @@ def write_page(out: Path) -> None:
     records = read_cells(out)
     lead = (
         "Synthetic phantoms are called phantom. Equal encoders, data and steps; one arm differs in its objective alone."
+        " Arms that learnt no V-PORs have the probe on the global feature in both places; what an untrained reading of"
+        " their patches is worth, and how few seeds decide what, is told in docs/results.md."
     )
     sources = {
         source: [record for record in records if record["source"] == source]

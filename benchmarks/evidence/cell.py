@@ -32,6 +32,7 @@ from placecli.tasks.evaluate import evaluate
 from placecli.tasks.finetune import finetune
 
 FRACTIONS = (0.01, 0.1, 0.3, 1.0)
+OBSERVED = "finetune.classification.features=observations"
 DRAWS = (0, 1, 2)
 """Seeds that draw the labelled patients; their mean is the cell's figure."""
 
@@ -159,9 +160,6 @@ def _observed(cell: Cell, preset: Preset) -> Scores:
     """The probe on global feature and V-PORs; of an arm that learnt no V-PORs, on the global feature that it learnt."""
     has_observations = preset.pretrain.objective.pcma_weight > 0
     return _probe(cell, change_preset(preset, [OBSERVED])) if has_observations else _probe(cell, preset)
-
-
-OBSERVED = "finetune.classification.features=observations"
 
 
 def _segmentation(cell: Cell, preset: Preset) -> Scores:

@@ -96,6 +96,19 @@ def test_a_probe_may_read_the_observations_that_the_run_learnt(data: Path, start
     assert head["weight"][:, global_feature.shape[1] :].abs().min() > 0  # and reads all of it
 
 
+@pytest.mark.parametrize(("tune_what", "is_kept"), [("frozen", True), ("full", False)])
+def test_the_extractor_is_frozen_or_tuned_with_its_encoder(
+    tune_what: str, is_kept: bool, data: Path, start: Start, tmp_path: Path
+) -> None:
+    tune(data, start, tmp_path / tune_what, preset(tune=tune_what, features="observations", epochs=1))
+    assert start.run is not None
+    before = weights(start.run / "model.safetensors", "observer.")
+    after = weights(tmp_path / tune_what / "model.safetensors", "encoder.observer.")
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name], after[name]) for name in before) == is_kept
+    assert "on the global feature and the V-PORs" in (tmp_path / tune_what / "card.md").read_text()
+
+
 def test_observations_that_nothing_learnt_are_refused(data: Path, tmp_path: Path) -> None:
     from small_run import write_run
 

@@ -163,33 +163,43 @@ def _cases(rows: Sequence[Row], train: Sequence[Row], config: ReportGenerationCo
 def _statistics(written: Sequence[str], cases: Cases, kinds: Sequence[str], *, with_java: bool) -> dict[str, Statistic]:
     """By name, what makes a score of case weights [R, n]."""
     found: dict[str, Statistic] = {}
+    texts: dict[str, tuple[Sequence[Words], Sequence[Sequence[Words]]]] = {}
     if "clean" in kinds:
         candidates = [tokenize(text) for text in written]
-        found |= _text_statistics(candidates, cases.words, with_java=with_java)
+        texts[""] = candidates, cases.words
         stems = meteor_exact_stem(candidates, cases.words)
         found["meteor_exact_stem"] = lambda w: np.asarray(weighted_mean(stems, w))
         agreed = outcomes(label_reports(written), cases.labels, "present")
         for name in ("f1_micro_14", "f1_macro_14", "f1_micro_5", "f1_macro_5"):
             found[name] = _clinical(agreed, name)
     if "compat" in kinds:
-        candidates = [cases.clean_compat(text) for text in written]
-        of_compat = _text_statistics(candidates, cases.compat_words, with_java=with_java)
-        found |= {COMPAT + name: statistic for name, statistic in of_compat.items()}
+        texts[COMPAT] = [cases.clean_compat(text) for text in written], cases.compat_words
+    for prefix, (candidates, references) in texts.items():
+        found |= {prefix + name: each for name, each in _text_statistics(candidates, references).items()}
+    if with_java and meteor_java.is_available():
+        found |= {f"{prefix}meteor": each for prefix, each in _meteor(texts).items()}
     return found
 
 
-def _text_statistics(
-    candidates: Sequence[Words], references: Sequence[Sequence[Words]], *, with_java: bool
-) -> dict[str, Statistic]:
+def _text_statistics(candidates: Sequence[Words], references: Sequence[Sequence[Words]]) -> dict[str, Statistic]:
     counted, weighed = bleu.count(candidates, references), cider.count(candidates, references)
     common = rouge_l(candidates, references)
     found: dict[str, Statistic] = {f"bleu_{order}": _bleu(counted, order) for order in range(1, bleu.MAX_ORDER + 1)}
     found["rouge_l"] = lambda w: np.asarray(weighted_mean(common, w))
     found["cider_d"] = lambda w: np.asarray(cider.cider_d(weighed, w))
-    if with_java and meteor_java.is_available():
-        segments = meteor_java.measure_segments(candidates, references)
-        found["meteor"] = lambda w: np.asarray(meteor(segments, w))
     return found
+
+
+def _meteor(texts: Mapping[str, tuple[Sequence[Words], Sequence[Sequence[Words]]]]) -> dict[str, Statistic]:
+    """The program reads a segment at a time and takes seconds to start: once for all of the texts."""
+    candidates = [words for some, _ in texts.values() for words in some]
+    references = [words for _, some in texts.values() for words in some]
+    parts = np.split(meteor_java.measure_segments(candidates, references), len(texts))
+    return {prefix: _meteor_of(part) for prefix, part in zip(texts, parts, strict=True)}
+
+
+def _meteor_of(segments: NDArray[np.float64]) -> Statistic:
+    return lambda weights: np.asarray(meteor(segments, weights))
 
 
 def _bleu(counted: bleu.BleuCounts, order: int) -> Statistic:

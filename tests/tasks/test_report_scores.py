@@ -14,7 +14,7 @@ from placecli.data.store import Store, open_store
 from placecli.metrics import bleu, cider
 from placecli.metrics.tokenization import tokenize
 from placecli.records import PlaceError, Row
-from placecli.tasks import meteor_java, report_compat
+from placecli.tasks import meteor_java, report_compat, report_scores
 from placecli.tasks.evaluation import Findings, Resampling
 from placecli.tasks.report_scores import match_reports, most_frequent_report, score_reports
 
@@ -132,11 +132,13 @@ def test_meteor_is_scored_where_its_program_is(store: Store, monkeypatch: pytest
 
     def measure(candidates: list[Any], references: list[Any]) -> np.ndarray:
         asked.append(len(candidates))
-        return np.ones((len(candidates), 23))
+        assert len(references) == len(candidates)
+        return np.arange(float(len(candidates)))[:, None] * np.ones(23)
 
     monkeypatch.setattr(meteor_java, "is_available", lambda: True)
     monkeypatch.setattr(meteor_java, "measure_segments", measure)
+    monkeypatch.setattr(report_scores, "meteor", lambda segments, weights: weights @ segments[:, 0] / weights.sum())
     found = score(store, predictions(store.select("test"), TEXTS["test"]))
-    assert asked == [3, 3]
-    assert {"meteor", "compat_meteor"} <= found.metrics.keys()
+    assert asked == [6], "the program is started once for both references"
+    assert (found.metrics["meteor"].value, found.metrics["compat_meteor"].value) == (1.0, 4.0)
     assert "meteor" not in found.chance

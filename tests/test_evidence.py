@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,10 +18,12 @@ import torch
 from scipy.stats import ttest_rel
 from small_run import small_preset, write_run, write_store
 
-from placecli.config import ObjectiveConfig, Preset, PretrainConfig, change_preset
+from placecli.config import ObjectiveConfig, Preset, PretrainConfig, change_preset, load_saved_preset
 from placecli.data.store import open_store
-from placecli.engine.checkpoint import load_model
+from placecli.engine.checkpoint import CONFIG, MODEL, load_model
 from placecli.engine.model import unit
+from placecli.engine.observing import ObservingImageEncoder
+from placecli.engine.start import Start, build_encoder, load_extractor
 
 FOLDER = Path(__file__).parent.parent / "benchmarks" / "evidence"
 
@@ -131,6 +134,32 @@ def test_an_arm_is_probed_on_what_it_learnt(
     monkeypatch.setattr(evidence["cell"], "_probe", probe)
     evidence["cell"]._observed(None, small_preset(objective={"pcma_weight": pcma_weight}))
     assert read == [features]
+
+
+def test_the_control_reads_patches_by_an_extractor_that_nothing_taught(
+    evidence: dict[str, ModuleType], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    preset = small_preset(objective={"pcma_weight": 0.0, "correlation_weight": 0.0})
+    write_run(tmp_path / "run", preset)
+    told = evidence["grid"].Cell("s", tmp_path, "ita", 0, (), (), tmp_path)
+    weights = (tmp_path / "run" / MODEL).read_bytes()
+
+    def probe(cell: Any, tuned: Preset) -> dict[str, float]:
+        assert tuned.finetune.classification.features == "observations"
+        assert load_saved_preset(cell.out / "run" / CONFIG).pretrain.objective.pcma_weight > 0
+        assert (cell.out / "run" / MODEL).read_bytes() == weights
+        start, model = Start("run", cell.out / "run"), tuned.pretrain.model
+        encoder = ObservingImageEncoder(build_encoder(model, start, 0), model)
+        load_extractor(encoder, start)
+        drawn = load_model(tmp_path / "run", torch.device("cpu")).model.observer.queries
+        assert torch.equal(encoder.observer.queries, drawn)
+        return {"auroc_0.1": 0.5}
+
+    monkeypatch.setattr(evidence["cell"], "_probe", probe)
+    assert evidence["cell"]._drawn(told, preset) == {"auroc_0.1": 0.5}
+    assert load_saved_preset(tmp_path / "run" / CONFIG).pretrain.objective.pcma_weight == 0, "the run is left as it was"
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+    assert evidence["cell"]._drawn(told, small_preset()) == {}
 
 
 def test_cells_told_by_lines_join_those_of_the_folder(evidence: dict[str, ModuleType], tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import io
 import json
 import os
 import shutil
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -24,7 +25,7 @@ from placecli.config import Preset, change_preset
 from placecli.data.atomic import checksum, write_file
 from placecli.data.manifest import write_manifest
 from placecli.data.store import DESCRIPTION, MANIFEST, Store, open_store, store_digest
-from placecli.engine.checkpoint import METRICS, load_model
+from placecli.engine.checkpoint import CONFIG, METRICS, MODEL, load_model
 from placecli.engine.distributed import choose_device
 from placecli.engine.pretrain import pretrain
 from placecli.engine.start import Start
@@ -162,6 +163,25 @@ def _observed(cell: Cell, preset: Preset) -> Scores:
     return _probe(cell, change_preset(preset, [OBSERVED])) if has_observations else _probe(cell, preset)
 
 
+def _drawn(cell: Cell, preset: Preset) -> Scores:
+    """The probe on global feature and V-PORs where no term taught the extractor, so that it reads as it was drawn: what
+    reading patches is worth by itself. {} for an arm that taught it."""
+    if preset.pretrain.objective.pcma_weight > 0:
+        return {}
+    with tempfile.TemporaryDirectory(dir=cell.out) as folder:
+        claim_observations(cell.out / "run", Path(folder) / "run")
+        return _probe(replace(cell, out=Path(folder)), change_preset(preset, [OBSERVED]))
+
+
+def claim_observations(source: Path, target: Path) -> None:
+    """A run with the weights of `source` that says of itself that its extractor was learnt; others are not read."""
+    target.mkdir()
+    os.link(source / MODEL, target / MODEL)
+    saved = yaml.safe_load((source / CONFIG).read_text("utf-8"))
+    saved["pretrain"]["objective"]["pcma_weight"] = 1.0
+    write_file(target / CONFIG, yaml.safe_dump(saved, sort_keys=False).encode())
+
+
 def _segmentation(cell: Cell, preset: Preset) -> Scores:
     return {"dice": _tune(cell, preset, "segmentation", 0.05, DRAWS[:1], "dice_positives")}
 
@@ -205,6 +225,7 @@ SCORERS: Mapping[str, Callable[[Cell, Preset], Scores]] = {
     "grounding": _grounding,
     "probe": _probe,
     "observed": _observed,
+    "drawn": _drawn,
     "altered": _altered,
     "segmentation": _segmentation,
     "detection": _detection,

@@ -47,7 +47,7 @@ NAMES: Mapping[str, str] = {
     "supervised": "labels given (all of train)",
 }
 
-SCORES = ("retrieval", "zero-shot", "grounding", "probe", "observed", "altered", "segmentation", "detection")
+SCORES = ("retrieval", "zero-shot", "grounding", "probe", "observed", "drawn", "altered", "segmentation", "detection")
 """`grounding`, `segmentation` and `detection` need boxes or masks: a store without any leaves them out."""
 
 

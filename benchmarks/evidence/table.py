@@ -31,6 +31,10 @@ ROWS: Sequence[tuple[str, str, str]] = (
     ("the same on 10 %", "observed", "auroc_0.1"),
     ("the same on 30 %", "observed", "auroc_0.3"),
     ("the same on all labels", "observed", "auroc_1"),
+    ("probe on an extractor as drawn beside the global feature (control), 1 %", "drawn", "auroc_0.01"),
+    ("control on 10 %", "drawn", "auroc_0.1"),
+    ("control on 30 %", "drawn", "auroc_0.3"),
+    ("control on all labels", "drawn", "auroc_1"),
     ("pointing game", "grounding", "pointing_game"),
     ("share of the map inside", "grounding", "mass_inside"),
     ("strongest tenth of the map over the region, IoU", "grounding", "overlap"),
@@ -61,6 +65,16 @@ PAIRS: Sequence[tuple[str, str]] = (
     ("place", "cluster"),
 )
 """What the claim compares: the first should be better."""
+
+ACROSS: Sequence[tuple[str, str, str, tuple[str, str], tuple[str, str]]] = (
+    ("PLACE, global feature, 10 % - ITA, 30 %", "place", "ita", ("probe", "auroc_0.1"), ("probe", "auroc_0.3")),
+    ("PLACE, V-PORs too, 10 % - ITA, 30 %", "place", "ita", ("observed", "auroc_0.1"), ("probe", "auroc_0.3")),
+    ("PLACE, V-PORs too, 10 % - control, 30 %", "place", "ita", ("observed", "auroc_0.1"), ("drawn", "auroc_0.3")),
+    ("PLACE, V-PORs too, 10 % - control, 10 %", "place", "ita", ("observed", "auroc_0.1"), ("drawn", "auroc_0.1")),
+    ("ITA + PCMA, V-PORs too, 10 % - control, 10 %", "pcma", "ita", ("observed", "auroc_0.1"), ("drawn", "auroc_0.1")),
+    ("control, 10 % - ITA, 10 %", "ita", "ita", ("drawn", "auroc_0.1"), ("probe", "auroc_0.1")),
+)
+"""Text, first and second arm and what is compared of each. The control is ITA's encoder read by an extractor as drawn."""
 
 
 DRAWN = {"place": "PLACE", "pcma": "ITA + PCMA", "ita": "ITA", "token": "token-wise"}
@@ -153,13 +167,9 @@ def tables(source: str, records: Sequence[Mapping[str, Any]]) -> list[tuple[str,
         ]
         rows = [["step", *(NAMES.get(arm, arm) for arm in arms)], *rows]
         made.append((f"{source}: validation recall (mean of Recall@1, 5, 10, both ways) by step, mean", rows))
-    few = [
-        [f"PLACE's probe on {what}, 10 % of labels - ITA's probe, 30 %", _signed(found)]
-        for kind, what in (("probe", "its global feature"), ("observed", "global feature and V-PORs"))
-        if (found := paired(values, "place", "ita", (kind, "auroc_0.1"), ("probe", "auroc_0.3")))
-    ]
-    if few:
-        made.append((f"{source}: label efficiency", [["", "macro AUROC"], *few]))
+    across = [[told, _signed(found)] for told, *asked in ACROSS if (found := paired(values, *asked))]
+    if across:
+        made.append((f"{source}: probes that differ in labels or in what they read", [["", "macro AUROC"], *across]))
     return made
 
 

@@ -174,8 +174,8 @@ def _statistics(written: Sequence[str], cases: Cases, kinds: Sequence[str], *, w
             found[name] = _clinical(agreed, name)
     if "compat" in kinds:
         texts[COMPAT] = [cases.clean_compat(text) for text in written], cases.compat_words
-    for prefix, (candidates, references) in texts.items():
-        found |= {prefix + name: each for name, each in _text_statistics(candidates, references).items()}
+    for prefix, (own, references) in texts.items():
+        found |= {prefix + name: each for name, each in _text_statistics(own, references).items()}
     if with_java and meteor_java.is_available():
         found |= {f"{prefix}meteor": each for prefix, each in _meteor(texts).items()}
     return found

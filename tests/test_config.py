@@ -18,6 +18,7 @@ from placecli.config import (
     load_saved_preset,
     parse_preset,
 )
+from placecli.config.preset import REMOVED
 from placecli.records import PlaceError
 
 
@@ -146,4 +147,17 @@ def test_a_saved_preset_of_another_version_keeps_what_made_it(tmp_path: Path, ca
     del content["finetune"]
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(content))
     with pytest.raises(ConfigError, match=r"pretrain\.gone"):
+        load_saved_preset(tmp_path / "config.yaml")
+
+
+def test_a_saved_preset_may_name_what_is_gone_where_it_is_what_is_done_now(tmp_path: Path) -> None:
+    content = yaml.safe_load(dump_preset(Preset(name="old")))
+    content["pretrain"]["objective"] |= REMOVED
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(content))
+    assert load_saved_preset(tmp_path / "config.yaml") == Preset(name="old")
+    with pytest.raises(ConfigError, match=r"unknown key pretrain\.objective\."):
+        load_preset(str(tmp_path / "config.yaml"))
+    content["pretrain"]["objective"]["matching"] = "hungarian"
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(content))
+    with pytest.raises(ConfigError, match=r"unknown key pretrain\.objective\.matching"):
         load_saved_preset(tmp_path / "config.yaml")

@@ -13,7 +13,6 @@ _PCMA = f"objective.pcma_weight={_DEFAULT.pcma_weight}"
 _CCE = (
     f"objective.correlation_weight={_DEFAULT.correlation_weight}",
     f"objective.correlation_fade={_DEFAULT.correlation_fade}",
-    f"objective.correlation_target={_DEFAULT.correlation_target}",
 )
 _ITA = ("objective.pcma_weight=0", "objective.correlation_weight=0")
 

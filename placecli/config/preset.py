@@ -25,6 +25,13 @@ from placecli.config.use import DemoConfig, EvaluateConfig, RetrieveConfig
 
 logger = logging.getLogger(__name__)
 
+REMOVED: Mapping[str, Any] = {
+    "correlation_target": "pixels",
+    "correlation_mask_ratio": 0.0,
+    "matching": "soft",
+}
+"""Settings of `pretrain.objective` that are gone, with the value that means what is always done now (docs/log.md)."""
+
 
 class Preset(Section):
     name: str = "custom"
@@ -65,7 +72,7 @@ def parse_saved_preset(content: Mapping[str, Any], place: str) -> Preset:
 
     Only what a store or run was made with must hold: `preprocess`, `pretrain` and, in a tuned run, `finetune`.
     """
-    kept = dict(content)
+    kept = _without_removed(content)
     for name in ("retrieve", "evaluate", "demo", *(() if _is_tuned(content) else ("finetune",))):
         if name in kept:
             try:
@@ -74,6 +81,17 @@ def parse_saved_preset(content: Mapping[str, Any], place: str) -> Preset:
                 del kept[name]
                 logger.warning("%s; the defaults of %s hold", error, name)
     return parse_preset(kept, place)
+
+
+def _without_removed(content: Mapping[str, Any]) -> dict[str, Any]:
+    """`content` without what is gone where it says what is done now; another value stays, and is refused as unknown."""
+    kept = dict(content)
+    pretrain = kept.get("pretrain")
+    if isinstance(pretrain, dict) and isinstance(pretrain.get("objective"), dict):
+        objective = pretrain["objective"]
+        left = {key: value for key, value in objective.items() if key not in REMOVED or value != REMOVED[key]}
+        kept["pretrain"] = {**pretrain, "objective": left}
+    return kept
 
 
 def _is_tuned(content: Mapping[str, Any]) -> bool:

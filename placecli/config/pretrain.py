@@ -73,7 +73,6 @@ class ObjectiveConfig(Section):
     instance_temperature: Positive = 0.07
     match_temperature: Positive = 0.1
     observation_temperature: Positive = 0.1
-    matching: Literal["soft", "hungarian"] = "soft"
     false_negatives: Literal["mask", "soft", "none"] = "mask"
     sighting_weight: Weight = 1.0
     within_report_weight: Weight = 0.0
@@ -81,8 +80,6 @@ class ObjectiveConfig(Section):
     balance_weight: Weight = 0.3
     correlation_fade: Fraction = 0.6
     """CCE's weight falls to 0, linearly, over this share of the steps; 0 keeps it to the end."""
-    correlation_target: Literal["pixels", "features", "responses"] = "pixels"
-    correlation_mask_ratio: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
     correlation_heads: Count = 8
     correlation_blocks: Count = 1
 

@@ -6,45 +6,23 @@ The order of the observations and of the sentences means nothing, and padded sen
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 import torch.nn.functional as F
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
-
-Matching = Literal["soft", "hungarian"]
 
 _CHUNK_ELEMENTS = 2**24
 
 
-def match_weights(similarity: Tensor, mask: Tensor, temperature: float, matching: Matching = "soft") -> Tensor:
-    """How much each observation answers each sentence, [..., S, K] from similarity [..., S, K] and mask [..., S].
-
-    soft: softmax over K of similarity / temperature, each row summing to 1. hungarian: 0 or 1, one observation per
-    valid sentence and none twice, the highest sum; with S > K some sentences stay without one.
-    """
-    if matching == "soft":
-        return (similarity / temperature).softmax(dim=-1)
-    shape = similarity.shape
-    costs = (1 - similarity.detach()).reshape(-1, *shape[-2:]).cpu().double().numpy()
-    valid = mask.expand(shape[:-1]).reshape(-1, shape[-2]).cpu().numpy()
-    weights = torch.zeros(costs.shape, dtype=similarity.dtype)
-    for index, (cost, rows) in enumerate(zip(costs, valid, strict=True)):
-        sentences = rows.nonzero()[0]
-        chosen, observations = linear_sum_assignment(cost[sentences])
-        weights[index, torch.from_numpy(sentences[chosen]), torch.from_numpy(observations)] = 1.0
-    return weights.view(shape).to(similarity.device)
+def match_weights(similarity: Tensor, temperature: float) -> Tensor:
+    """How much each observation answers each sentence: softmax over K of similarity / temperature, [..., S, K]."""
+    return (similarity / temperature).softmax(dim=-1)
 
 
-def sentence_scores(
-    visual: Tensor, textual: Tensor, mask: Tensor, temperature: float, matching: Matching = "soft"
-) -> tuple[Tensor, Tensor]:
-    """How well image i answers sentence s of report j, float32 [M, N, S] in -1..1, and bool [M, N, S]: is it answered.
+def sentence_scores(visual: Tensor, textual: Tensor, mask: Tensor, temperature: float) -> Tensor:
+    """How well image i answers sentence s of report j, float32 [M, N, S] in -1..1; 0 where a sentence is absent.
 
-    V-PORs [M, K, d], T-PORs [N, S, d], mask bool [N, S]; where a sentence is absent, or `hungarian` left it without an
-    observation, the score is 0.
+    V-PORs [M, K, d], T-PORs [N, S, d], mask bool [N, S]:
 
         A_sk = match_weights(<t_js, v_ik>),  v^_s = normalize(sum_k A_sk v_ik),  score = <t_js, v^_s>
 
@@ -54,43 +32,32 @@ def sentence_scores(
     per_report = max(1, visual.shape[0] * visual.shape[1] * textual.shape[1])
     chunk = max(1, _CHUNK_ELEMENTS // per_report)
     if chunk >= len(textual):
-        return _scores(visual, textual, mask, temperature, matching)
+        return _scores(visual, textual, mask, temperature)
     parts = [
-        checkpoint(_scores, visual, part, part_mask, temperature, matching, use_reentrant=False)
+        checkpoint(_scores, visual, part, part_mask, temperature, use_reentrant=False)
         for part, part_mask in zip(torch.split(textual, chunk), torch.split(mask, chunk), strict=True)
     ]
-    return torch.cat([scores for scores, _ in parts], dim=1), torch.cat([answered for _, answered in parts], dim=1)
+    return torch.cat(parts, dim=1)
 
 
-def observation_scores(
-    visual: Tensor, textual: Tensor, mask: Tensor, temperature: float, matching: Matching = "soft"
-) -> Tensor:
-    """S^t(i, j) = mean over j's answered sentences of `sentence_scores`, float32 [M, N]; 0 without a sentence."""
-    return mean_answered(*sentence_scores(visual, textual, mask, temperature, matching))
+def observation_scores(visual: Tensor, textual: Tensor, mask: Tensor, temperature: float) -> Tensor:
+    """S^t(i, j) = mean over j's sentences of `sentence_scores`, float32 [M, N]; 0 without a sentence."""
+    return mean_over_sentences(sentence_scores(visual, textual, mask, temperature), mask)
 
 
-def mean_answered(scores: Tensor, answered: Tensor) -> Tensor:
-    """Mean of scores [..., S], 0 where not answered bool [..., S], over the answered ones; 0 without any."""
-    return scores.sum(dim=-1) / answered.sum(dim=-1).clamp(min=1)
+def mean_over_sentences(scores: Tensor, mask: Tensor) -> Tensor:
+    """Mean [M, N] of scores [M, N, S], 0 where mask bool [N, S] is False, over the sentences; 0 without any."""
+    return scores.sum(dim=2) / mask.sum(dim=1).clamp(min=1)
 
 
-def _scores(
-    visual: Tensor, textual: Tensor, mask: Tensor, temperature: float, matching: Matching
-) -> tuple[Tensor, Tensor]:
+def _scores(visual: Tensor, textual: Tensor, mask: Tensor, temperature: float) -> Tensor:
     num_reports, num_sentences, width = textual.shape
     similarity = textual.reshape(1, -1, width) @ visual.transpose(1, 2)  # [M, N S, K]
-    valid = mask.reshape(1, -1)
-    if matching == "hungarian":  # one assignment per image and report
-        paired = similarity.view(len(visual), num_reports, num_sentences, -1)
-        weights = match_weights(paired, mask, temperature, matching).flatten(1, 2)
-        valid = weights.sum(dim=2) > 0
-    else:
-        weights = match_weights(similarity, valid, temperature)
+    weights = match_weights(similarity, temperature)
     gram = visual @ visual.transpose(1, 2)
     squared_length = ((weights @ gram) * weights).sum(dim=2)
     cosine = (weights * similarity).sum(dim=2) * squared_length.clamp(min=1e-8).rsqrt()
-    shape = (len(visual), num_reports, num_sentences)
-    return cosine.masked_fill(~valid, 0.0).view(shape), valid.expand(len(visual), -1).view(shape)
+    return cosine.view(len(visual), num_reports, num_sentences).masked_fill(~mask, 0.0)
 
 
 @torch.no_grad()

@@ -77,13 +77,11 @@ class Place(nn.Module):
         self.predictor: CorrelationPredictor | None = None
         if objective.correlation_weight > 0:
             self.predictor = CorrelationPredictor(
-                objective.correlation_target,
                 image_encoder.width,
                 text_encoder.width,
                 image_encoder.grid,
                 heads=objective.correlation_heads,
                 blocks=objective.correlation_blocks,
-                mask_ratio=objective.correlation_mask_ratio,
             )
         self.patch_head = self.word_head = None
         self.prototypes: nn.Parameter | None = None

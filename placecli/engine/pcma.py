@@ -26,8 +26,6 @@ class Observed:
 
     visual: Tensor
     """V-PORs, unit [B, K, d]"""
-    attention: Tensor
-    """[B, K, N], where each was read"""
     textual: Tensor
     """T-PORs, unit [B, S, d]"""
     mask: Tensor
@@ -44,7 +42,7 @@ class Observed:
 
 @dataclass(frozen=True)
 class Pcma:
-    """The terms, scalars with gradient, and what they were made of."""
+    """The terms, scalars with gradient, and two diagnostics without."""
 
     batch: Tensor
     """L_obs: which report belongs to this image, and which image to this report"""
@@ -56,9 +54,6 @@ class Pcma:
     imbalance: Tensor
     query_entropy: Tensor
     query_similarity: Tensor
-    observed: Observed
-    weights: Tensor
-    """[B, S, K], how much each query answers each sentence"""
 
     def weighted_sum(self, config: ObjectiveConfig) -> Tensor:
         """L_obs + sighting L_img + within_report L_sent + diversity L_div + balance L_bal."""
@@ -69,12 +64,11 @@ class Pcma:
 def align_observations(observed: Observed, config: ObjectiveConfig, gather: Gather) -> Pcma:
     """The terms of PCMA; `gather` joins equal batches of several processes."""
     visual, textual, mask, keys = observed.visual, observed.textual, observed.mask, observed.keys
-    weights = matching.match_weights(textual @ visual.transpose(1, 2), mask, config.match_temperature, config.matching)
-    answered = mask & (weights.sum(dim=2) > 0)
+    weights = matching.match_weights(textual @ visual.transpose(1, 2), config.match_temperature)
     equal = None if config.false_negatives == "none" else keys[:, :, None] == keys[:, None, :]
     temperature = config.observation_temperature
-    sentence = losses.sentence_contrast(textual, unit(weights @ visual), answered, temperature, equal)
-    answers = (weights * answered[:, :, None]).sum(dim=(0, 1))
+    sentence = losses.sentence_contrast(textual, unit(weights @ visual), mask, temperature, equal)
+    answers = (weights * mask[:, :, None]).sum(dim=(0, 1))
     usage = gather(answers[None]).sum(dim=0)
     usage = usage / usage.sum().clamp(min=1e-12)
     reports, sightings = _contrast_over_batch(observed, config, gather)
@@ -86,31 +80,26 @@ def align_observations(observed: Observed, config: ObjectiveConfig, gather: Gath
         imbalance=losses.usage_imbalance(usage),
         query_entropy=torch.special.entr(usage.detach()).sum(),
         query_similarity=losses.query_similarity(visual.detach()).mean(),
-        observed=observed,
-        weights=weights,
     )
 
 
 def _contrast_over_batch(observed: Observed, config: ObjectiveConfig, gather: Gather) -> tuple[Tensor, Tensor]:
     """L_obs and L_img."""
     visual, textual, mask, keys = observed.visual, observed.textual, observed.mask, observed.keys
-    rule = config.match_temperature, config.matching
     all_visual, all_textual, all_mask, all_keys = gather(visual), gather(textual), gather(mask), gather(keys)
-    scores, answered = matching.sentence_scores(all_visual, textual, mask, *rule)  # [G, B, S]
-    columns = rows = matching.mean_answered(scores, answered)
+    scores = matching.sentence_scores(all_visual, textual, mask, config.match_temperature)  # [G, B, S]
+    columns = rows = matching.mean_over_sentences(scores, mask)
     if len(all_visual) > len(visual):
-        rows = matching.observation_scores(visual, all_textual, all_mask, *rule)
+        rows = matching.observation_scores(visual, all_textual, all_mask, config.match_temperature)
     likeness = _find_false_negatives(observed, all_textual, all_mask, all_keys, config)
     reports = losses.report_contrast(
         rows, columns, observed.target, config.observation_temperature, *likeness, config.false_negatives
     )
-    own_images = torch.arange(len(visual), device=visual.device)
-    weights = matching.rarity(keys, all_keys) * answered[observed.target, own_images]
     sightings = losses.sighting_contrast(
         scores,
         observed.target,
         config.observation_temperature,
-        weights,
+        matching.rarity(keys, all_keys),
         matching.rarity(all_keys, all_keys).sum(dim=1).mean(),
         matching.says_the_same(all_keys, keys),
     )

@@ -91,7 +91,7 @@ def objective(
     if config.pcma_weight > 0:
         pcma = _pcma(model, shared, config)
     if config.correlation_weight > 0:
-        correlation = _correlation(model, shared, config, pcma)
+        correlation = _correlation(model, shared)
     if config.baseline == "token":
         baseline = _token_baseline(model, shared)
     elif config.baseline == "cluster":
@@ -154,11 +154,10 @@ def _instance(model: Place, shared: _Batch, config: ObjectiveConfig) -> Tensor:
 
 def _pcma(model: Place, shared: _Batch, config: ObjectiveConfig) -> Pcma:
     keys = shared.pairs.sentence_key
-    visual, attention = model.observe(shared.patches)
+    visual, _ = model.observe(shared.patches)
     textual, mask = model.read_sentences(shared.words, shared.pairs.sentence_index, keys.shape[1])
     observed = Observed(
         visual=visual,
-        attention=attention,
         textual=textual,
         mask=mask,
         keys=torch.where(mask, keys, -1),  # a sentence that the token limit left out is not there
@@ -170,39 +169,16 @@ def _pcma(model: Place, shared: _Batch, config: ObjectiveConfig) -> Pcma:
         return align_observations(observed, config, shared.gather)
 
 
-def _correlation(model: Place, shared: _Batch, config: ObjectiveConfig, pcma: Pcma | None) -> Tensor:
+def _correlation(model: Place, shared: _Batch) -> Tensor:
     assert model.predictor is not None, "the model was built for an objective without this term"
     states = model.predictor(shared.patches, shared.words, shared.pairs.attention)
     with _full_precision(states):
-        mask = shared.patch_mask
-        match config.correlation_target:
-            case "pixels":
-                source, textured = pixel_patches(shared.images, model.image_encoder.grid)
-                mask = mask & textured
-            case "features":
-                source = shared.patches.detach().float()
-            case "responses":
-                source = _responses(model, shared, config, pcma)
+        source, textured = pixel_patches(shared.images, model.image_encoder.grid)
+        mask = shared.patch_mask & textured
         target = losses.correlation_matrix(source, mask)
         # A patch that varies in nothing correlates with nothing: it says nothing about its neighbours.
         mask = mask & (target.diagonal(dim1=1, dim2=2) > 0.5)
         return losses.correlation_loss(losses.correlation_matrix(states.float(), mask), target, mask).mean()
-
-
-@torch.no_grad()
-def _responses(model: Place, shared: _Batch, config: ObjectiveConfig, pcma: Pcma | None) -> Tensor:
-    """[B, N, S]: how strongly each patch answered each sentence of its report, minus its mean over the sentences."""
-    if pcma is not None:
-        attention, weights, mask = pcma.observed.attention, pcma.weights, pcma.observed.mask
-    else:
-        visual, attention = model.observe(shared.patches)
-        slots = shared.pairs.sentence_key.shape[1]
-        textual, mask = model.read_sentences(shared.words, shared.pairs.sentence_index, slots)
-        weights = matching.match_weights(textual @ visual.transpose(1, 2), mask, config.match_temperature)
-    responses = attention.transpose(1, 2) @ weights.transpose(1, 2)
-    answered = mask[:, None, :].expand_as(responses)
-    # Centred here over true sentences alone; empty slots then take no part in the channel mean of the correlation.
-    return (responses - losses.mean_where(responses, answered).unsqueeze(2)).masked_fill(~answered, 0.0)
 
 
 def _token_baseline(model: Place, shared: _Batch) -> Tensor:

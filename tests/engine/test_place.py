@@ -14,16 +14,16 @@ from torch import Tensor
 
 from placecli.config import ObjectiveConfig
 from placecli.data.pairs import PairBatch
-from placecli.engine import losses, matching
+from placecli.engine import losses
 from placecli.engine.place import Place, Terms, objective, observation_scores, sentence_maps
 
 REPORTS = [[0, 1, 2], [3, 4], [5], [6, 7, 0, 9], [1, 8], [9]]
 VARIANTS = [
     OBJECTIVE,
-    OBJECTIVE.model_copy(update={"matching": "hungarian", "diversity_weight": 0.1}),
-    OBJECTIVE.model_copy(update={"correlation_target": "features", "false_negatives": "soft"}),
-    OBJECTIVE.model_copy(update={"correlation_target": "responses", "false_negatives": "none"}),
-    OBJECTIVE.model_copy(update={"baseline": "token", "pcma_weight": 0.0, "correlation_target": "responses"}),
+    OBJECTIVE.model_copy(update={"diversity_weight": 0.1}),
+    OBJECTIVE.model_copy(update={"false_negatives": "soft"}),
+    OBJECTIVE.model_copy(update={"false_negatives": "none"}),
+    OBJECTIVE.model_copy(update={"baseline": "token", "pcma_weight": 0.0}),
     OBJECTIVE.model_copy(update={"baseline": "cluster", "num_prototypes": 7, "correlation_weight": 0.0}),
     OBJECTIVE.model_copy(update={"instance_weight": 0.0, "correlation_weight": 0.0}),
     OBJECTIVE.model_copy(update={"pcma_weight": 0.0, "correlation_weight": 0.0}),
@@ -133,10 +133,9 @@ def test_order_of_queries_and_padding_of_text_mean_nothing(config: ObjectiveConf
     assert_same(objective(model, padded, config), before)
 
 
-@pytest.mark.parametrize("matching_rule", ["soft", "hungarian"])
-def test_order_of_sentences_means_nothing_to_the_match(matching_rule: matching.Matching) -> None:
+def test_order_of_sentences_means_nothing_to_the_match() -> None:
     # Renumbering the sentences, words in place: only what position embeddings tell is then the same.
-    config = OBJECTIVE.model_copy(update={"matching": matching_rule, "correlation_weight": 0.0})
+    config = OBJECTIVE.model_copy(update={"correlation_weight": 0.0})
     model, batch = build(config), make_batch([[0, 1, 2], [3, 4, 5], [6, 7, 8], [9, 1, 3]])
     order = torch.tensor([2, 0, 1])
     renumbered = torch.where(batch.sentence_index >= 0, order[batch.sentence_index.clamp(min=0)], -1)
@@ -212,20 +211,18 @@ def test_black_and_constant_images_have_no_correlation_term() -> None:
     assert float(flat.correlation) == 0.0
 
 
-@pytest.mark.parametrize("target", ["pixels", "features"])
-def test_padding_patches_stay_out_of_the_correlation(target: str) -> None:
-    config = OBJECTIVE.model_copy(update={"correlation_target": target})
-    model = build(config)
+def test_padding_patches_stay_out_of_the_correlation() -> None:
+    model = build()
     assert model.predictor is not None
     batch = dataclasses.replace(make_batch(REPORTS), content=torch.tensor([[0.25, 0.0, 0.75, 1.0]]).repeat(6, 1))
     patches, words = model.image_encoder(batch.images)[1], model.encode_text(*texts_of(batch)).tokens
     inside = torch.tensor([False, True, True, False]).repeat(4)
     states = model.predictor(patches, words, batch.attention)
-    source = patches if target == "features" else F.unfold(batch.images, 8, stride=8).transpose(1, 2)
+    source = F.unfold(batch.images, 8, stride=8).transpose(1, 2)
     predicted, wanted = (losses.correlation_matrix(x[:, inside]) for x in (states, source))
     all_inside = torch.ones(6, 8, dtype=torch.bool)
     expected = losses.correlation_loss(predicted, wanted, all_inside).mean()
-    torch.testing.assert_close(objective(model, batch, config).correlation, expected.detach())
+    torch.testing.assert_close(objective(model, batch, OBJECTIVE).correlation, expected.detach())
 
 
 def test_the_correlation_of_pixels_trains_both_encoders() -> None:

@@ -9,7 +9,7 @@ import runpy
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -58,6 +58,34 @@ def test_a_sentence_is_altered_or_left(
     evidence: dict[str, ModuleType], sentence: str, alteration: str, expected: str | None
 ) -> None:
     assert evidence["altered"].alter(sentence, alteration) == expected
+
+
+def test_only_what_the_image_tells_is_its_gain(
+    evidence: dict[str, ModuleType], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    altered = evidence["altered"]
+    rows = [SimpleNamespace(sentences=(text,)) for text in ("No mass.", "No edema.", "Left mass.", "Right edema.")]
+    store = SimpleNamespace(select=lambda split: rows, images=lambda rows: np.eye(len(rows)))
+    run = SimpleNamespace(preset=small_preset(objective={"pcma_weight": 0.0}))
+
+    def read(liking: float) -> dict[str, float]:
+        """A model whose image i knows its own report, and whose texts are liked by `liking` where they deny."""
+
+        def embed_texts(_: object, reports: list[tuple[str, ...]]) -> SimpleNamespace:
+            own = [[float(report == row.sentences) for row in rows] for report in reports]
+            denies = [[liking * report[0].startswith("No")] for report in reports]
+            return SimpleNamespace(embedding=np.hstack([own, denies]))
+
+        monkeypatch.setattr(altered, "embed_texts", embed_texts)
+        images = SimpleNamespace(embedding=np.hstack([np.eye(4), np.ones((4, 1))]))
+        monkeypatch.setattr(altered, "embed_images", lambda run, pixels: images)
+        return dict(altered.score_alterations(run, store, "test"))
+
+    found = read(liking=0.0)
+    assert (found["true_over_altered_side"], found["another_image_side"], found["image_gain_side"]) == (1.0, 0.5, 0.5)
+    assert found["cases_denial"] == 2.0
+    prejudiced = read(liking=10.0)
+    assert (prejudiced["true_over_altered_denial"], prejudiced["image_gain_denial"]) == (1.0, 0.0)
 
 
 def test_differences_are_paired_by_seed(evidence: dict[str, ModuleType]) -> None:

@@ -100,7 +100,8 @@ def write_page(out: Path) -> None:
     lead = (
         "Synthetic phantoms are called phantom. Equal encoders, data and steps; one arm differs in its objective alone."
         " Arms that learnt no V-PORs have the probe on the global feature in both places; what an untrained reading of"
-        " their patches is worth, and how few seeds decide what, is told in docs/results.md."
+        " their patches is worth, and how few seeds decide what, is told in docs/results.md. In altered reports only what"
+        " another image does not give is read off the image."
     )
     sources = {
         source: [record for record in records if record["source"] == source]

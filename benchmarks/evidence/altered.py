@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from placecli.data.store import Store
 from placecli.engine.checkpoint import LoadedRun
 from placecli.records import Row
-from placecli.tasks.embed import embed_images, embed_texts
+from placecli.tasks.embed import ImageVectors, TextVectors, embed_images, embed_texts
 from placecli.tasks.scores import observation_scores, trained_score
 
 Alteration = Literal["side", "denial", "site"]
@@ -71,38 +71,56 @@ def altered_reports(rows: Sequence[Row], alteration: Alteration) -> list[tuple[i
 
 
 def score_alterations(run: LoadedRun, store: Store, split: str) -> Mapping[str, float]:
-    """By alteration the share of cases in which the true report scores higher (ties count one half), and their number.
+    """By alteration `true_over_altered`, the share of cases in which the true report scores higher (ties count one
+    half), `another_image`, the same share where each study is asked with the image of another one, `image_gain`, the
+    first less the second, and the number of cases.
 
-    The score is the one that the run learnt: of observations with PCMA, else of global embeddings.
+    A text encoder may prefer denials, or one side, whatever the image: most sentences of real reports are denials, and
+    models as drawn reach 0.3 to 0.7 there. Only `image_gain` is owed to the image. The score is the one that the run
+    learnt: of observations with PCMA, else of global embeddings.
     """
     rows = [row for row in store.select(split) if row.sentences]
-    images = embed_images(run, store.images(rows))
-    temperature = run.preset.pretrain.objective.match_temperature
-    is_global = trained_score("observation", run.preset.pretrain.objective) == "global"
-
-    def score(owners: NDArray[np.int64], reports: Sequence[Sequence[str]]) -> NDArray[np.float64]:
-        texts = embed_texts(run, reports)
-        if is_global:
-            return np.einsum("nd,nd->n", images.embedding[owners], texts.embedding).astype(np.float64)
-        scored = np.zeros(len(owners))
-        for owner in np.unique(owners):
-            mine = np.flatnonzero(owners == owner)
-            scored[mine] = observation_scores(
-                images.observations[owner : owner + 1], texts.observations[mine], texts.mask[mine], temperature
-            )[0]
-        return scored
-
-    own = score(np.arange(len(rows)), [row.sentences for row in rows])
+    score = _Scorer(run, embed_images(run, store.images(rows)))
+    everyone = np.arange(len(rows))
+    # Rows are sorted by study: half a split away lies another patient.
+    others = np.roll(everyone, len(rows) // 2)
+    own_texts = embed_texts(run, [row.sentences for row in rows])
+    true = {"true_over_altered": score(everyone, own_texts), "another_image": score(others, own_texts)}
     result: dict[str, float] = {}
     for alteration in ALTERATIONS:
         cases = altered_reports(rows, alteration)
         if not cases:
             continue
         owners = np.asarray([owner for owner, _ in cases])
-        other = score(owners, [report for _, report in cases])
-        result[f"true_over_altered_{alteration}"] = float(np.mean((own[owners] > other) + 0.5 * (own[owners] == other)))
+        texts = embed_texts(run, [report for _, report in cases])
+        shares = {}
+        for name, asked in (("true_over_altered", owners), ("another_image", others[owners])):
+            altered, whole = score(asked, texts), true[name][owners]
+            shares[name] = float(np.mean((whole > altered) + 0.5 * (whole == altered)))
+        result |= {f"{name}_{alteration}": share for name, share in shares.items()}
+        result[f"image_gain_{alteration}"] = shares["true_over_altered"] - shares["another_image"]
         result[f"cases_{alteration}"] = float(len(cases))
     return result
+
+
+class _Scorer:
+    """The score that the run learnt, of image `owners[n]` with text n, float64 [n]."""
+
+    def __init__(self, run: LoadedRun, images: ImageVectors) -> None:
+        self._images = images
+        self._temperature = run.preset.pretrain.objective.match_temperature
+        self._is_global = trained_score("observation", run.preset.pretrain.objective) == "global"
+
+    def __call__(self, owners: NDArray[np.int64], texts: TextVectors) -> NDArray[np.float64]:
+        images = self._images
+        if self._is_global:
+            return np.einsum("nd,nd->n", images.embedding[owners], texts.embedding).astype(np.float64)
+        scored = np.zeros(len(owners))
+        for owner in np.unique(owners):
+            mine = np.flatnonzero(owners == owner)
+            seen = images.observations[owner : owner + 1]
+            scored[mine] = observation_scores(seen, texts.observations[mine], texts.mask[mine], self._temperature)[0]
+        return scored
 
 
 def _exchange(sentence: str, partners: Mapping[str, str]) -> str | None:

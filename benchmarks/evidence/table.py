@@ -39,8 +39,11 @@ ROWS: Sequence[tuple[str, str, str]] = (
     ("share of the map inside", "grounding", "mass_inside"),
     ("strongest tenth of the map over the region, IoU", "grounding", "overlap"),
     ("true side over exchanged side", "altered", "true_over_altered_side"),
+    ("less that of another image: side", "altered", "image_gain_side"),
     ("true statement over its denial", "altered", "true_over_altered_denial"),
+    ("less that of another image: denial", "altered", "image_gain_denial"),
     ("true site over exchanged site", "altered", "true_over_altered_site"),
+    ("less that of another image: site", "altered", "image_gain_site"),
     ("segmentation on 5 % of labels, Dice", "segmentation", "dice"),
     ("detection on 10 % of labels, AP50", "detection", "map_50"),
 )
@@ -51,7 +54,7 @@ _TOLD = {
     "zero-shot": ("auroc_macro",),
     "probe": ("auroc_0.01", "auroc_0.1"),
     "grounding": ("pointing_game", "mass_inside"),
-    "altered": ("true_over_altered_side", "true_over_altered_denial"),
+    "altered": ("image_gain_side", "image_gain_denial"),
 }
 VARIED = [row for row in ROWS if row[2] in _TOLD.get(row[1], ())]
 """What is told of a variant."""

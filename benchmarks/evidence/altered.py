@@ -82,7 +82,7 @@ def score_alterations(run: LoadedRun, store: Store, split: str) -> Mapping[str, 
     rows = [row for row in store.select(split) if row.sentences]
     score = _Scorer(run, embed_images(run, store.images(rows)))
     everyone = np.arange(len(rows))
-    # Rows are sorted by study: half a split away lies another patient.
+    # Rows of one patient stand together: half a split away lies another one.
     others = np.roll(everyone, len(rows) // 2)
     own_texts = embed_texts(run, [row.sentences for row in rows])
     true = {"true_over_altered": score(everyone, own_texts), "another_image": score(others, own_texts)}

@@ -133,6 +133,21 @@ def test_the_page_has_the_cells_and_says_what_is_above_zero(evidence: dict[str, 
     assert page.count("<polyline") == 2
 
 
+def test_the_control_stands_beside_its_arm_and_against_what_was_learnt(evidence: dict[str, ModuleType]) -> None:
+    def record(arm: str, seed: int, **scores: float) -> dict[str, object]:
+        told = {kind: {"auroc_0.1": value + seed / 100} for kind, value in scores.items()}
+        return {"source": "phantom", "arm": arm, "seed": seed, "training": {"seconds": 2.0}, "scores": told}
+
+    records = [record("ita", seed, probe=0.6, drawn=0.65) for seed in range(2)]
+    records += [record("place", seed, probe=0.6, observed=0.75) for seed in range(2)]
+    made = dict(evidence["table"].tables("phantom", records))
+    tables = {caption.split(": ")[1][:5]: {row[0]: row[1:] for row in rows} for caption, rows in made.items()}
+    assert tables["mean "]["control on 10 %"][0].startswith("0.655")
+    assert "control on 10 %" not in tables["diffe"], "no pair of arms has it"
+    assert tables["probe"]["PLACE, V-PORs too, 10 % - control, 10 %"] == ["**+0.100 (+0.100 to +0.100)**"]
+    assert tables["probe"]["control, 10 % - ITA, 10 %"] == ["**+0.050 (+0.050 to +0.050)**"]
+
+
 def test_variants_have_a_row_each_with_what_they_change(evidence: dict[str, ModuleType]) -> None:
     def record(arm: str, seed: int, value: float, overrides: list[str]) -> dict[str, object]:
         scores = {"zero-shot": {"auroc_macro": value}}

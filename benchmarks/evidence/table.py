@@ -155,7 +155,9 @@ def tables(source: str, records: Sequence[Mapping[str, Any]]) -> list[tuple[str,
     pairs = [pair for pair in PAIRS if pair[0] in values and pair[1] in values]
     differences = [["", *(f"{NAMES.get(a, a)} minus {NAMES.get(b, b)}" for a, b in pairs)]]
     for title, kind, name in present:
-        differences.append([title, *(_signed(paired(values, a, b, (kind, name))) for a, b in pairs)])
+        found = [_signed(paired(values, a, b, (kind, name))) for a, b in pairs]
+        if any(found):
+            differences.append([title, *found])
     made = [(f"{source}: mean over seeds (95 % interval of the mean)", means)]
     if pairs:
         made.append((f"{source}: differences paired by seed (95 % interval); bold where it is above 0", differences))

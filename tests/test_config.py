@@ -159,5 +159,7 @@ def test_a_saved_preset_may_name_what_is_gone_where_it_is_what_is_done_now(tmp_p
         load_preset(str(tmp_path / "config.yaml"))
     content["pretrain"]["objective"]["matching"] = "hungarian"
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(content))
-    with pytest.raises(ConfigError, match=r"unknown key pretrain\.objective\.matching"):
+    with pytest.raises(
+        ConfigError, match=r"config\.yaml: pretrain\.objective\.matching is gone, and 'hungarian' is not"
+    ):
         load_saved_preset(tmp_path / "config.yaml")

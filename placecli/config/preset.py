@@ -72,7 +72,7 @@ def parse_saved_preset(content: Mapping[str, Any], place: str) -> Preset:
 
     Only what a store or run was made with must hold: `preprocess`, `pretrain` and, in a tuned run, `finetune`.
     """
-    kept = _without_removed(content)
+    kept = _without_removed(content, place)
     for name in ("retrieve", "evaluate", "demo", *(() if _is_tuned(content) else ("finetune",))):
         if name in kept:
             try:
@@ -83,13 +83,19 @@ def parse_saved_preset(content: Mapping[str, Any], place: str) -> Preset:
     return parse_preset(kept, place)
 
 
-def _without_removed(content: Mapping[str, Any]) -> dict[str, Any]:
-    """`content` without what is gone where it says what is done now; another value stays, and is refused as unknown."""
+def _without_removed(content: Mapping[str, Any], place: str) -> dict[str, Any]:
+    """`content` without what is gone. Raises ConfigError where it says otherwise than what is always done now."""
     kept = dict(content)
     pretrain = kept.get("pretrain")
     if isinstance(pretrain, dict) and isinstance(pretrain.get("objective"), dict):
         objective = pretrain["objective"]
-        left = {key: value for key, value in objective.items() if key not in REMOVED or value != REMOVED[key]}
+        for key, value in REMOVED.items():
+            if objective.get(key, value) != value:
+                raise ConfigError(
+                    f"{place}: pretrain.objective.{key} is gone, and {objective[key]!r} is not what is done now"
+                    f" ({value!r}); train it anew, or use the version of placecli that made it"
+                )
+        left = {key: value for key, value in objective.items() if key not in REMOVED}
         kept["pretrain"] = {**pretrain, "objective": left}
     return kept
 

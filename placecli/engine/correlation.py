@@ -18,7 +18,7 @@ class CorrelationPredictor(nn.Module):
 
     The patches attend to the report's words, so that image and text encoder learn from the loss:
 
-        Z = V + position;  for each block  Z = Z + CrossAttention(LN Z, words),  Z = Z + FFN(LN Z)
+        Z = Linear(LN V) + position;  for each block  Z = Z + CrossAttention(LN Z, words),  Z = Z + FFN(LN Z)
 
     The predictor works in half the patch width, at most 256 channels: enough for a matrix of patches, and the encoders
     remain what costs.

@@ -13,7 +13,7 @@ types:
 	$(PYTHON) -m mypy
 
 test:
-	$(PYTHON) -m pytest -q
+	$(PYTHON) -m pytest -q -n auto
 
 benchmarks:
 	for script in benchmarks/*.py benchmarks/evidence; do $(PYTHON) $$script --quick || exit 1; done

@@ -1,9 +1,11 @@
 """Draw where the visual observations (V-PORs) of one image look, each with the sentence of its report it answers most.
 
 python docs/draw_observations.py RUN STORE OUT.png [IMAGE_ID]
+python docs/draw_observations.py RUN STORE OUT.png --findings
 
 Without IMAGE_ID: the first image of the test split with three marked findings, or with as many as there are below.
-One panel outlines what is marked.
+One panel outlines what is marked. `--findings` shows no patient: for each label the mean, over the test images that
+have it, of the map with which its prompt is answered, upon the mean of all test images.
 """
 
 from __future__ import annotations
@@ -26,9 +28,11 @@ from placecli.metrics.grounding import resize_bilinear  # noqa: E402
 from placecli.records import Row  # noqa: E402
 from placecli.tasks.embed import embed_images_with_maps, embed_texts  # noqa: E402
 from placecli.tasks.figures import Panel, draw_heatmaps, write_png  # noqa: E402
-from placecli.tasks.grounding import cases_of  # noqa: E402
+from placecli.tasks.grounding import cases_of, label_maps  # noqa: E402
+from placecli.tasks.prompts import embed_prompts  # noqa: E402
 
 NUM_OBSERVATIONS, NUM_FINDINGS = 6, 3
+NUM_LABELS, MIN_IMAGES = 7, 10  # a mean of fewer images would show the images
 
 
 def choose_row(rows: Sequence[Row], image_id: str | None) -> Row:
@@ -74,10 +78,35 @@ def observation_panels(run: LoadedRun, store: Store, row: Row) -> list[Panel]:
     return panels
 
 
+def finding_panels(run: LoadedRun, store: Store, rows: Sequence[Row]) -> list[Panel]:
+    """A panel for each of the commonest labels, those of at least `MIN_IMAGES` images."""
+    having = {label: [i for i, row in enumerate(rows) if row.labels.get(label) == 1.0] for label in store.labels()}
+    common = sorted(
+        (label for label in having if len(having[label]) >= MIN_IMAGES), key=lambda each: -len(having[each])
+    )
+    prompts = embed_prompts(run, common[:NUM_LABELS], run.preset.evaluate.prompts, 64)
+    temperature = run.preset.pretrain.objective.match_temperature
+    vectors, maps = embed_images_with_maps(run, store.images(rows))
+    panels = []
+    for label in prompts:
+        answers = [
+            label_maps(prompts[label].positive, vectors.observations[i], maps.attention[i], maps.grid, temperature)
+            for i in having[label]
+        ]
+        heat = resize_bilinear(np.mean(answers, axis=0), (store.size, store.size))
+        panels.append(Panel(title=f"{label.replace('_', ' ')} ({len(answers)} images)", heat=heat))
+    return panels
+
+
 def main() -> None:
     """Write the picture; print the image's id."""
     run_folder, store_folder, out, *image_id = sys.argv[1:]
     run, store = load_model(Path(run_folder), choose_device("cpu")), open_store(Path(store_folder))
+    if image_id == ["--findings"]:
+        rows = store.select("test")
+        mean = store.images(rows).mean(axis=0).round().astype(np.uint8)
+        write_png(Path(out), draw_heatmaps(mean, finding_panels(run, store, rows), f"mean of {len(rows)} images"))
+        return
     row = choose_row(store.select("all" if image_id else "test"), image_id[0] if image_id else None)
     x0, y0, x1, y1 = row.content
     panels = [marked_panel(store, row), *observation_panels(run, store, row)]

@@ -9,7 +9,10 @@ from pathlib import Path
 from placecli.config import ObjectiveConfig
 
 _DEFAULT = ObjectiveConfig()
-_PCMA = f"objective.pcma_weight={_DEFAULT.pcma_weight}"
+_PCMA = (
+    f"objective.pcma_weight={_DEFAULT.pcma_weight}",
+    f"objective.within_report_weight={_DEFAULT.within_report_weight}",
+)
 _CCE = (
     f"objective.correlation_weight={_DEFAULT.correlation_weight}",
     f"objective.correlation_fade={_DEFAULT.correlation_fade}",
@@ -20,16 +23,16 @@ ARMS: Mapping[str, tuple[str, ...]] = {
     "ita": _ITA,
     "token": (*_ITA, "objective.baseline=token"),
     "cluster": (*_ITA, "objective.baseline=cluster"),
-    "pcma": (_PCMA, "objective.correlation_weight=0"),
+    "pcma": (*_PCMA, "objective.correlation_weight=0"),
     "cce": ("objective.pcma_weight=0", *_CCE),
-    "place": (_PCMA, *_CCE),
+    "place": (*_PCMA, *_CCE),
 }
 """By name what of `pretrain` differs; all else is equal, steps too. Written in full, as a store made by an older
 version brings the defaults of that version along."""
 
 CONTROLS: Mapping[str, tuple[str, ...]] = {
-    "untrained": (_PCMA, *_CCE, "max_steps=1", "learning_rate=1e-12"),
-    "shuffled": (_PCMA, *_CCE),
+    "untrained": (*_PCMA, *_CCE, "max_steps=1", "learning_rate=1e-12"),
+    "shuffled": (*_PCMA, *_CCE),
     "supervised": (),
 }
 """The floor, the same training on reports of other images, and the ceiling that labels give."""

@@ -75,7 +75,7 @@ class ObjectiveConfig(Section):
     observation_temperature: Positive = 0.1
     false_negatives: Literal["mask", "soft", "none"] = "mask"
     sighting_weight: Weight = 1.0
-    within_report_weight: Weight = 0.0
+    within_report_weight: Weight = 0.3
     diversity_weight: Weight = 0.3
     balance_weight: Weight = 0.3
     correlation_fade: Fraction = 0.6

@@ -71,7 +71,7 @@ def test_the_weight_of_cce_fades_and_validation_weighs_as_the_end_does(store: Pa
 
     def share(line: dict[str, float]) -> float:
         rest = line["instance"] + line["pcma_batch"] + line["pcma_sighting"]
-        rest += 0.3 * (line["diversity"] + line["imbalance"])
+        rest += 0.3 * (line["pcma_sentence"] + line["diversity"] + line["imbalance"])
         return (line["loss"] - rest) / (3 * line["correlation"])
 
     assert [share(line) for line in written if "gradient_norm" in line] == pytest.approx(

@@ -12,6 +12,7 @@ _DEFAULT = ObjectiveConfig()
 _PCMA = (
     f"objective.pcma_weight={_DEFAULT.pcma_weight}",
     f"objective.within_report_weight={_DEFAULT.within_report_weight}",
+    f"objective.within_report_fade={_DEFAULT.within_report_fade}",
 )
 _CCE = (
     f"objective.correlation_weight={_DEFAULT.correlation_weight}",

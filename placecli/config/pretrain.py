@@ -80,6 +80,8 @@ class ObjectiveConfig(Section):
     balance_weight: Weight = 0.3
     correlation_fade: Fraction = 0.6
     """CCE's weight falls to 0, linearly, over this share of the steps; 0 keeps it to the end."""
+    within_report_fade: Fraction = 0.6
+    """The same for the weight of L_sent."""
     correlation_heads: Count = 8
     correlation_blocks: Count = 1
 

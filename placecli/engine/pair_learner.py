@@ -14,13 +14,13 @@ from placecli.data.pairs import PairBatch, Pairs
 from placecli.engine import sampler
 from placecli.engine.augment import Augmentation, draw
 from placecli.engine.distributed import Ranks
-from placecli.engine.place import Place
-from placecli.engine.step import Autocast, ObjectivePass, Prepared, correlation_share, to_model_input
+from placecli.engine.place import Place, Shares
+from placecli.engine.step import Autocast, ObjectivePass, Prepared, shares_at, to_model_input
 from placecli.engine.training import total_steps
 from placecli.engine.validation import validate
 from placecli.records import Row
 
-Stored = tuple[PairBatch, Augmentation | None, float]
+Stored = tuple[PairBatch, Augmentation | None, Shares]
 
 
 @dataclass
@@ -71,17 +71,16 @@ class PairLearner:
         batch = self.train.batch(indices, part=part, order=order)
         if self.ranks.device.type == "cuda":
             batch = batch.pin()
-        share = correlation_share(step, self._total_steps, config.objective.correlation_fade)
+        shares = shares_at(step, self._total_steps, config.objective)
         if config.augment == 0:
-            return batch, None, share
+            return batch, None, shares
         seed = sampler.derive_seed(config.seed, sampler.AUGMENT, step, micro_batch)
-        return batch, draw(len(indices), config.augment, torch.Generator().manual_seed(seed)).part(part), share
+        return batch, draw(len(indices), config.augment, torch.Generator().manual_seed(seed)).part(part), shares
 
     def prepare(self, stored: Stored) -> Prepared:
         """Float images on the device, augmented."""
-        batch, augmentation, share = stored
-        device = self.ranks.device
-        return Prepared(to_model_input(batch, augmentation, self.config, device), torch.tensor(share, device=device))
+        batch, augmentation, shares = stored
+        return Prepared.of(to_model_input(batch, augmentation, self.config, self.ranks.device), shares)
 
     def can_validate(self) -> bool:
         """One pair alone always finds itself."""

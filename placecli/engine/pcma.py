@@ -55,9 +55,11 @@ class Pcma:
     query_entropy: Tensor
     query_similarity: Tensor
 
-    def weighted_sum(self, config: ObjectiveConfig) -> Tensor:
-        """L_obs + sighting L_img + within_report L_sent + diversity L_div + balance L_bal."""
-        total = self.batch + config.sighting_weight * self.sighting + config.within_report_weight * self.sentence
+    def weighted_sum(self, config: ObjectiveConfig, within_report_share: Tensor | float = 1.0) -> Tensor:
+        """L_obs + sighting L_img + share within_report L_sent + diversity L_div + balance L_bal; `within_report_share` is
+        the part of L_sent's weight that is in force."""
+        total = self.batch + config.sighting_weight * self.sighting
+        total = total + config.within_report_weight * within_report_share * self.sentence
         return total + config.diversity_weight * self.diversity + config.balance_weight * self.imbalance
 
 

@@ -18,7 +18,7 @@ from placecli.engine.pcma import Gather, Observed, Pcma, align_observations
 if TYPE_CHECKING:
     from placecli.data.pairs import PairBatch
 
-__all__ = ["ImageOutput", "Place", "Terms", "TextOutput", "objective", "observation_scores", "sentence_maps"]
+__all__ = ["ImageOutput", "Place", "Shares", "Terms", "TextOutput", "objective", "observation_scores", "sentence_maps"]
 
 _TOKEN_TEMPERATURE, _CLUSTER_TEMPERATURE = 0.1, 0.2
 _REPORT_CHUNK = 256
@@ -50,6 +50,16 @@ class Terms:
 
 
 @dataclass(frozen=True)
+class Shares:
+    """The parts of two fading weights that are in force, 0 to 1 (see step.shares_at)."""
+
+    correlation: Tensor | float = 1.0
+    """of CCE's"""
+    within_report: Tensor | float = 1.0
+    """of L_sent's"""
+
+
+@dataclass(frozen=True)
 class _Batch:
     """What the terms share: features of this process's pairs, and how to reach those of the others."""
 
@@ -73,14 +83,13 @@ def objective(
     config: ObjectiveConfig,
     *,
     gather: Gather = lambda part: part,
-    correlation_share: Tensor | float = 1.0,
+    shares: Shares = Shares(),
 ) -> Terms:
     """L = instance ITA + pcma PCMA (`pcma.Pcma.weighted_sum`) + correlation CCE + baseline term.
 
     `batch.images` float [B, 1, S, S], (pixel - 0.5) / 0.5. `gather` joins equal batches of several processes; the mean
-    over processes of `total` is then the total of the joined batch. `correlation_share` is the part of CCE's weight that
-    is in force (see step.correlation_share). Encoders and heads run under the caller's autocast;
-    similarities, softmax and losses in float32.
+    over processes of `total` is then the total of the joined batch. `shares` are the parts of CCE's and L_sent's weights
+    that are in force. Encoders and heads run under the caller's autocast; similarities, softmax and losses in float32.
     """
     shared = _encode(model, batch, gather)
     zero = shared.global_image.new_zeros((), dtype=torch.float32)
@@ -96,10 +105,10 @@ def objective(
         baseline = _token_baseline(model, shared)
     elif config.baseline == "cluster":
         baseline = _cluster_baseline(model, shared)
-    total = config.instance_weight * instance + config.correlation_weight * correlation_share * correlation
+    total = config.instance_weight * instance + config.correlation_weight * shares.correlation * correlation
     total = total + config.baseline_weight * baseline
     if pcma is not None:
-        total = total + config.pcma_weight * pcma.weighted_sum(config)
+        total = total + config.pcma_weight * pcma.weighted_sum(config, shares.within_report)
     return Terms(
         total=total,
         instance=instance.detach(),

@@ -15,15 +15,19 @@ from placecli.config import ObjectiveConfig, PretrainConfig, TrainingConfig
 from placecli.data.pairs import PairBatch
 from placecli.engine.augment import Augmentation, apply, prepare, transform_content
 from placecli.engine.distributed import Ranks, gather
-from placecli.engine.place import Place, objective
+from placecli.engine.place import Place, Shares, objective
 
 Autocast = Callable[[], AbstractContextManager[object]]
 
 
-def correlation_share(step: int, total_steps: int, fade: float) -> float:
-    """The part of CCE's weight in force after `step` of `total_steps`: 1 falling linearly to 0 at the share `fade` of the
-    steps; always 1 where `fade` is 0."""
-    return 1.0 if fade == 0 else max(1.0 - step / (fade * total_steps), 0.0)
+def shares_at(step: int, total_steps: int, config: ObjectiveConfig) -> Shares:
+    """The parts of the weights of CCE and L_sent in force after `step` of `total_steps`, floats: 1 falling linearly to 0
+    at the share `correlation_fade`, `within_report_fade` of the steps; always 1 where that is 0."""
+
+    def share(fade: float) -> float:
+        return 1.0 if fade == 0 else max(1.0 - step / (fade * total_steps), 0.0)
+
+    return Shares(share(config.correlation_fade), share(config.within_report_fade))
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +36,15 @@ class Prepared:
 
     pairs: PairBatch
     """On the device, images as the model takes them."""
-    correlation_share: Tensor
-    """float32 scalar; a tensor, so that another value is no other program to torch.compile"""
+    shares: Shares
+    """float32 scalars; tensors, so that another value is no other program to torch.compile"""
+
+    @classmethod
+    def of(cls, pairs: PairBatch, shares: Shares) -> Prepared:
+        """`pairs`, and `shares` as tensors on their device."""
+        device = pairs.images.device
+        tensors = (torch.tensor(share, device=device) for share in (shares.correlation, shares.within_report))
+        return cls(pairs, Shares(*tensors))
 
 
 class ObjectivePass(nn.Module):
@@ -45,9 +56,7 @@ class ObjectivePass(nn.Module):
 
     def forward(self, prepared: Prepared) -> dict[str, Tensor]:
         """Scalars by name: "loss", the weighted total to minimise, first, then its terms and diagnostics."""
-        terms = objective(
-            self.model, prepared.pairs, self.config, gather=gather, correlation_share=prepared.correlation_share
-        )
+        terms = objective(self.model, prepared.pairs, self.config, gather=gather, shares=prepared.shares)
         named = {field.name: getattr(terms, field.name) for field in dataclasses.fields(terms)}
         return {"loss": named.pop("total"), **{name: torch.as_tensor(value) for name, value in named.items()}}
 

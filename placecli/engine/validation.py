@@ -14,7 +14,7 @@ from placecli.config import PretrainConfig
 from placecli.data.pairs import Pairs
 from placecli.engine.distributed import Ranks, gather, mean_over_ranks
 from placecli.engine.place import Place
-from placecli.engine.step import Autocast, ObjectivePass, Prepared, correlation_share, to_model_input
+from placecli.engine.step import Autocast, ObjectivePass, Prepared, shares_at, to_model_input
 from placecli.metrics.retrieval import ranks as rank_of
 from placecli.metrics.retrieval import recall_at_k
 
@@ -70,7 +70,7 @@ def validate(model: Place, pairs: Pairs, config: PretrainConfig, ranks: Ranks, a
     was_training = model.training
     model.eval()
     step = ObjectivePass(model, config.objective)
-    share = torch.tensor(correlation_share(1, 1, config.objective.correlation_fade), device=ranks.device)
+    shares = shares_at(1, 1, config.objective)
     order = np.random.default_rng(config.seed).permutation(len(pairs))
     size = min(config.batch_size, len(pairs))
     terms, images, texts = [], [], []
@@ -83,7 +83,7 @@ def validate(model: Place, pairs: Pairs, config: PretrainConfig, ranks: Ranks, a
             image = model.encode_image(batch.images)
             text = model.encode_text(batch.tokens, batch.attention, batch.sentence_index)
             if len(indices) == size:
-                terms.append(step(Prepared(batch, share)))
+                terms.append(step(Prepared.of(batch, shares)))
         images.append(gather(image.embedding.float())[: len(indices)])
         texts.append(gather(text.embedding.float())[: len(indices)])
     model.train(was_training)

@@ -64,15 +64,21 @@ def test_progress_and_summary_count_steps(learned: tuple[Path, PretrainSummary, 
     assert json.loads(json.dumps(summary.to_record()))["resumed_from_step"] == 0
 
 
-def test_the_weight_of_cce_fades_and_validation_weighs_as_the_end_does(store: Path, tmp_path: Path) -> None:
-    objective = {"correlation_heads": 2, "correlation_weight": 3.0, "correlation_fade": 0.5}
+@pytest.mark.parametrize("fading", ["correlation", "within_report"])
+def test_the_weight_of_a_term_fades_and_validation_weighs_as_the_end_does(
+    fading: str, store: Path, tmp_path: Path
+) -> None:
+    objective = {"correlation_heads": 2, "correlation_weight": 3.0, "within_report_weight": 2.0}
+    objective |= {"correlation_fade": 0, "within_report_fade": 0} | {f"{fading}_fade": 0.5}
     pretrain(tiny_preset(epochs=2, batch_size=12, objective=objective), store, tmp_path / "run", device="cpu")
     written = lines(tmp_path / "run")
 
     def share(line: dict[str, float]) -> float:
         rest = line["instance"] + line["pcma_batch"] + line["pcma_sighting"]
-        rest += 0.3 * (line["pcma_sentence"] + line["diversity"] + line["imbalance"])
-        return (line["loss"] - rest) / (3 * line["correlation"])
+        rest += 0.3 * (line["diversity"] + line["imbalance"])
+        terms = {"correlation": 3 * line["correlation"], "within_report": 2 * line["pcma_sentence"]}
+        faded = terms.pop(fading)
+        return (line["loss"] - rest - sum(terms.values())) / faded
 
     assert [share(line) for line in written if "gradient_norm" in line] == pytest.approx(
         [1, 0.75, 0.5, 0.25, 0, 0, 0, 0], abs=1e-4

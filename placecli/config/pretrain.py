@@ -73,7 +73,7 @@ class ObjectiveConfig(Section):
     instance_temperature: Positive = 0.07
     match_temperature: Positive = 0.1
     observation_temperature: Positive = 0.1
-    false_negatives: Literal["mask", "soft", "none"] = "mask"
+    false_negatives: Literal["mask", "none"] = "mask"
     sighting_weight: Weight = 1.0
     within_report_weight: Weight = 0.3
     diversity_weight: Weight = 0.3

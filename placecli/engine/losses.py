@@ -9,17 +9,11 @@ stands among all G.
 from __future__ import annotations
 
 import math
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-FalseNegatives = Literal["mask", "soft", "none"]
-
-SAME_STATEMENT = 0.95
-"""Likeness of one report's sentences to another's from which on the pair is no negative."""
-_SOFT_TEMPERATURE, _SOFT_SHARE = 0.1, 0.2
 LEAST_CORRELATION = 0.05
 """Below this, correlation between patches is taken for chance: a share of next to nothing would be noise."""
 
@@ -33,14 +27,6 @@ def info_nce(logits: Tensor, target: Tensor, excluded: Tensor | None = None) -> 
         keep = F.one_hot(target, logits.shape[1]).bool()
         logits = logits.masked_fill(excluded & ~keep, float("-inf"))
     return F.cross_entropy(logits, target, reduction="none")
-
-
-def soft_info_nce(logits: Tensor, target: Tensor, likeness: Tensor, temperature: float, share: float) -> Tensor:
-    """Cross entropy by row [R] against (1 - share) one-hot(target) + share softmax(likeness / temperature), [R, C]."""
-    goal = (1 - share) * F.one_hot(target, logits.shape[1]).to(logits.dtype) + share * (likeness / temperature).softmax(
-        dim=1
-    )
-    return -(goal * logits.log_softmax(dim=1)).sum(dim=1)
 
 
 def instance_contrast(
@@ -69,25 +55,18 @@ def report_contrast(
     columns: Tensor,
     target: Tensor,
     temperature: float,
-    row_likeness: Tensor | None = None,
-    column_likeness: Tensor | None = None,
-    false_negatives: FalseNegatives = "mask",
+    row_excluded: Tensor | None = None,
+    column_excluded: Tensor | None = None,
 ) -> Tensor:
     """L_obs = 1/2 [ mean_i CE(S(i, .) / temperature, i) + mean_j CE(S(., j) / temperature, j) ], a scalar.
 
     rows [B, G] are the scores of this process's images with all reports, columns [G, B] those of all images with its
-    reports. A likeness (same shape; see matching.report_likeness) of at least SAME_STATEMENT says that the report
-    is true of the image: `mask` takes such pairs out of the negatives, `soft` gives them a share of the target.
+    reports. `row_excluded` and `column_excluded`, bool of the same shapes (see matching.says_report), take pairs out of
+    the negatives whose report is true of the image too.
     """
-    halves = []
-    for logits, likeness in ((rows, row_likeness), (columns.T, None if column_likeness is None else column_likeness.T)):
-        if likeness is None or false_negatives == "none":
-            halves.append(info_nce(logits / temperature, target))
-        elif false_negatives == "mask":
-            halves.append(info_nce(logits / temperature, target, likeness >= SAME_STATEMENT))
-        else:
-            halves.append(soft_info_nce(logits / temperature, target, likeness, _SOFT_TEMPERATURE, _SOFT_SHARE))
-    return 0.5 * (halves[0].mean() + halves[1].mean())
+    images = info_nce(rows / temperature, target, row_excluded)
+    texts = info_nce(columns.T / temperature, target, None if column_excluded is None else column_excluded.T)
+    return 0.5 * (images.mean() + texts.mean())
 
 
 def sighting_contrast(

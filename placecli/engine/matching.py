@@ -7,7 +7,6 @@ The order of the observations and of the sentences means nothing, and padded sen
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
@@ -60,41 +59,6 @@ def _scores(visual: Tensor, textual: Tensor, mask: Tensor, temperature: float) -
     return cosine.view(len(visual), num_reports, num_sentences).masked_fill(~mask, 0.0)
 
 
-@torch.no_grad()
-def centre_sentences(textual: Tensor, mask: Tensor) -> Tensor:
-    """T-PORs [G, S, d] minus the mean valid sentence, to unit length.
-
-    Without this the sentences of an untrained encoder all look alike, and every negative would pass for a duplicate.
-    """
-    weight = mask.to(textual.dtype)[:, :, None]
-    mean = (textual * weight).sum(dim=(0, 1)) / weight.sum().clamp(min=1)
-    return F.normalize(textual - mean, dim=2)
-
-
-@torch.no_grad()
-def sentence_likeness(textual: Tensor, keys: Tensor, other: Tensor, other_keys: Tensor) -> Tensor:
-    """How far report i says sentence t of report j, [I, J, T] in -1..1: the best match of the sentence in i.
-
-    Sentences [I, S, d] and [J, T, d] are centred unit vectors; keys int64 [I, S] and [J, T] are equal for equal
-    sentences (likeness 1) and -1 at padding, where the value means nothing.
-    """
-    similarity = torch.einsum("isd,jtd->ijst", textual, other)
-    similarity = similarity.masked_fill(keys[:, None, :, None] == other_keys[None, :, None, :], 1.0)
-    return similarity.masked_fill((keys < 0)[:, None, :, None], -1.0).amax(dim=2)
-
-
-@torch.no_grad()
-def report_likeness(likeness: Tensor, text_key: Tensor, other_keys: Tensor, other_text_key: Tensor) -> Tensor:
-    """How far report j is said by report i, [I, J] in -1..1: the mean of `likeness` (or truth) [I, J, T] over j's sentences.
-
-    `other_keys` int64 [J, T] is -1 at padding; text keys [I] and [J] are equal for reports that say the same, which is
-    likeness 1. The measure has a direction: "no effusion" is said by a longer normal report, not the other way round.
-    """
-    counted = other_keys >= 0
-    mean = likeness.float().masked_fill(~counted, 0.0).sum(dim=2) / counted.sum(dim=1).clamp(min=1)
-    return mean.masked_fill(text_key[:, None] == other_text_key[None, :], 1.0)
-
-
 def says_the_same(keys: Tensor, other_keys: Tensor) -> Tensor:
     """bool [I, J, T]: report i holds sentence t of report j word for word. Keys int64 [I, S] and [J, T], -1: padding.
 
@@ -103,6 +67,18 @@ def says_the_same(keys: Tensor, other_keys: Tensor) -> Tensor:
     """
     same = (keys[:, None, None, :] == other_keys[None, :, :, None]) & (keys >= 0)[:, None, None, :]
     return same.any(dim=3)
+
+
+def says_report(said: Tensor, text_key: Tensor, other_keys: Tensor, other_text_key: Tensor) -> Tensor:
+    """bool [I, J]: report i says all that report j says; `said` bool [I, J, T] is `says_the_same` of its sentences.
+
+    `other_keys` int64 [J, T] is -1 at padding; a report without a sentence is said by none but those with its text key
+    (int64 [I] and [J], equal for reports that say the same). The measure has a direction: "no effusion" is said by a
+    longer normal report, not the other way round.
+    """
+    counted = other_keys >= 0
+    says_all = (said | ~counted).all(dim=2) & counted.any(dim=1)
+    return says_all | (text_key[:, None] == other_text_key[None, :])
 
 
 @torch.no_grad()

@@ -93,10 +93,8 @@ def _contrast_over_batch(observed: Observed, config: ObjectiveConfig, gather: Ga
     columns = rows = matching.mean_over_sentences(scores, mask)
     if len(all_visual) > len(visual):
         rows = matching.observation_scores(visual, all_textual, all_mask, config.match_temperature)
-    likeness = _find_false_negatives(observed, all_textual, all_mask, all_keys, config)
-    reports = losses.report_contrast(
-        rows, columns, observed.target, config.observation_temperature, *likeness, config.false_negatives
-    )
+    excluded = (None, None) if config.false_negatives == "none" else _find_false_negatives(observed, all_keys)
+    reports = losses.report_contrast(rows, columns, observed.target, config.observation_temperature, *excluded)
     sightings = losses.sighting_contrast(
         scores,
         observed.target,
@@ -108,21 +106,11 @@ def _contrast_over_batch(observed: Observed, config: ObjectiveConfig, gather: Ga
     return reports, sightings.mean()
 
 
-def _find_false_negatives(
-    observed: Observed, all_textual: Tensor, all_mask: Tensor, all_keys: Tensor, config: ObjectiveConfig
-) -> tuple[Tensor | None, Tensor | None]:
-    """How far the reports of all [G] are said by these images' reports [B, G], and these [B] by all [G, B]."""
+def _find_false_negatives(observed: Observed, all_keys: Tensor) -> tuple[Tensor, Tensor]:
+    """Whether these images' own reports say the reports of all, bool [B, G], and those of all these, bool [G, B]."""
     keys, text_key, all_text_key = observed.keys, observed.text_key, observed.all_text_key
-    if config.false_negatives == "none":
-        return None, None
-    if config.false_negatives == "mask":
-        says, said = matching.says_the_same(keys, all_keys), matching.says_the_same(all_keys, keys)
-    else:
-        centred = matching.centre_sentences(all_textual.detach(), all_mask)
-        own = centred[observed.target]
-        says = matching.sentence_likeness(own, keys, centred, all_keys)
-        said = matching.sentence_likeness(centred, all_keys, own, keys)
+    says, said = matching.says_the_same(keys, all_keys), matching.says_the_same(all_keys, keys)
     return (
-        matching.report_likeness(says, text_key, all_keys, all_text_key),
-        matching.report_likeness(said, all_text_key, keys, text_key),
+        matching.says_report(says, text_key, all_keys, all_text_key),
+        matching.says_report(said, all_text_key, keys, text_key),
     )

@@ -82,39 +82,17 @@ def test_gradients_are_those_of_the_formula() -> None:
     assert torch.autograd.gradcheck(lambda a, b: matching.observation_scores(a, b, mask, 0.5), inputs)
 
 
-def likeness(reports: list[list[int]], textual: Tensor) -> Tensor:
+def says(reports: list[list[int]]) -> Tensor:
     slots = max(map(len, reports))
     keys = torch.tensor([[*report, *[-1] * (slots - len(report))] for report in reports])
     text_key = torch.tensor([hash(frozenset(report)) for report in reports])
-    said = matching.sentence_likeness(textual, keys, textual, keys)
-    return matching.report_likeness(said, text_key, keys, text_key)
+    return matching.says_report(matching.says_the_same(keys, keys), text_key, keys, text_key)
 
 
-def test_a_report_said_within_another_is_like_it_in_one_direction() -> None:
-    # Sentences are unrelated vectors: only equal keys make them alike.
-    textual = unit(4, 3, 32)
-    value = likeness([[0, 1, 2], [1], [2, 0], [5, 6]], textual)
-    assert torch.equal(value[0] > 0.95, torch.tensor([True, True, True, False]))
-    assert torch.equal(value[:, 0] > 0.95, torch.tensor([True, False, False, False]))
-    assert torch.equal(value.diagonal(), torch.ones(4, dtype=torch.float64))
-
-
-def test_likeness_is_the_mean_best_cosine() -> None:
-    textual = unit(2, 3, 8)
-    value = likeness([[0, 1, 2], [3, 4]], textual)
-    for i, j, sizes in ((0, 1, (3, 2)), (1, 0, (2, 3))):
-        best = [max(float(textual[i, s] @ textual[j, t]) for s in range(sizes[0])) for t in range(sizes[1])]
-        assert float(value[i, j]) == pytest.approx(sum(best) / len(best), rel=1e-6)
-
-
-def test_alike_vectors_of_an_untrained_encoder_are_told_apart_after_centring() -> None:
-    common = 20 * unit(1, 1, 16, seed=5)
-    textual = F.normalize(common + unit(6, 2, 16), dim=-1)
-    mask = torch.ones(6, 2, dtype=torch.bool)
-    assert float((textual[0, 0] * textual[1, 0]).sum()) > 0.99
-    centred = matching.centre_sentences(textual, mask)
-    value = likeness([[2 * i, 2 * i + 1] for i in range(6)], centred)
-    assert float(value.masked_fill(torch.eye(6, dtype=torch.bool), 0).max()) < 0.95
+def test_a_report_said_within_another_is_said_in_one_direction() -> None:
+    found = says([[0, 1, 2], [1], [2, 0], [0, 3], [2, 1, 0, 1], []])
+    expected = [[1, 1, 1, 0, 1, 0], [0, 1, 0, 0, 0, 0], [0, 0, 1, 0, 0, 0], [0, 0, 0, 1, 0, 0], [1, 1, 1, 0, 1, 0]]
+    assert found.int().tolist() == [*expected, [0, 0, 0, 0, 0, 1]]
 
 
 def test_words_alone_say_that_sentences_are_the_same() -> None:

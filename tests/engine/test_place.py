@@ -21,7 +21,6 @@ REPORTS = [[0, 1, 2], [3, 4], [5], [6, 7, 0, 9], [1, 8], [9]]
 VARIANTS = [
     OBJECTIVE,
     OBJECTIVE.model_copy(update={"diversity_weight": 0.1}),
-    OBJECTIVE.model_copy(update={"false_negatives": "soft"}),
     OBJECTIVE.model_copy(update={"false_negatives": "none"}),
     OBJECTIVE.model_copy(update={"baseline": "token", "pcma_weight": 0.0}),
     OBJECTIVE.model_copy(update={"baseline": "cluster", "num_prototypes": 7, "correlation_weight": 0.0}),

@@ -36,7 +36,7 @@ from placecli.data.store import open_store
 from placecli.engine.augment import draw
 from placecli.engine.distributed import choose_device
 from placecli.engine.optim import build_optimizer, clip
-from placecli.engine.place import Place
+from placecli.engine.place import Place, Shares
 from placecli.engine.step import ObjectivePass, Prepared, choose_autocast, to_model_input
 from placecli.engine.text import Tokenizer
 
@@ -93,7 +93,7 @@ def time_steps(
     model = Place.from_config(config.model, config.objective, vocabulary, architecture).to(where).train()
     optimizer, autocast = build_optimizer(model, config), choose_autocast(config.precision, where)
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    batch = Prepared(made_up_batch(config, where), torch.tensor(1.0, device=where))
+    batch = Prepared.of(made_up_batch(config, where), Shares())
     alone = ObjectiveConfig(pcma_weight=0, correlation_weight=0)
     passes = {"place": ObjectivePass(model, config.objective), "ita": ObjectivePass(model, alone)}
 

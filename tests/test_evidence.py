@@ -220,8 +220,8 @@ def test_cells_told_by_lines_join_those_of_the_folder(evidence: dict[str, Module
 
 def test_shuffling_moves_reports_of_train_and_validate_alone(evidence: dict[str, ModuleType], tmp_path: Path) -> None:
     store = write_store(tmp_path / "store", {"train": 24, "validate": 8, "test": 8}, seed=1)
-    shuffled = evidence["cell"].shuffle_reports(store, tmp_path / "shuffled", seed=3)
-    before, after = open_store(store), open_store(shuffled)
+    cell, before = evidence["cell"], open_store(store)
+    after = open_store(cell.write_store(store, tmp_path / "shuffled", cell.shuffle_reports(before.rows, seed=3)))
     after.verify()
     assert before.digest != after.digest
     for split in ("train", "validate", "test"):
@@ -232,6 +232,29 @@ def test_shuffling_moves_reports_of_train_and_validate_alone(evidence: dict[str,
         assert [(row.image_id, row.labels, row.boxes) for row in old] == [
             (row.image_id, row.labels, row.boxes) for row in new
         ]
+
+
+def test_fewer_patients_are_learnt_from_and_all_others_stay(evidence: dict[str, ModuleType], tmp_path: Path) -> None:
+    store = write_store(tmp_path / "store", {"train": 24, "validate": 8, "test": 8}, seed=1)
+    cell, before = evidence["cell"], open_store(store)
+
+    def keep(patients: int, seed: int) -> set[str]:
+        told = evidence["grid"].Cell("phantom", store, "ita", seed, (), (), tmp_path, patients=patients)
+        after = open_store(
+            cell.write_store(store, tmp_path / f"{patients}-{seed}", cell.keep_patients(before.rows, told))
+        )
+        after.verify()
+        for split in ("validate", "test"):
+            assert after.select(split) == before.select(split)
+        assert (after.images(after.select("train")) == before.images(after.select("train"))).all()
+        return {row.patient_id for row in after.select("train")}
+
+    assert len(keep(5, 0)) == 5
+    assert keep(5, 0) != keep(5, 1)
+    everyone = {row.patient_id for row in before.select("train")}
+    assert keep(len(everyone), 0) == everyone
+    with pytest.raises(SystemExit, match=rf"--patients 99: .* has {len(everyone)} to learn from"):
+        keep(99, 0)
 
 
 def test_arms_stand_for_the_same_whatever_defaults_the_store_brings(evidence: dict[str, ModuleType]) -> None:

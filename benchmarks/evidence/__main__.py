@@ -66,6 +66,7 @@ def cells(arguments: argparse.Namespace, out: Path) -> list[grid.Cell]:
             out=out / source / arm / f"seed-{seed}",
             device=arguments.device,
             threads=arguments.threads,
+            patients=arguments.patients,
             tuned=tuple(arguments.tune),
         )
         for source, store in stores.items()
@@ -128,6 +129,9 @@ def main() -> None:
     parser.add_argument("--arm", action="append", help="name, or name=key=value,key=value; default: all six")
     parser.add_argument("--seed", nargs="+", type=int, default=[0, 1, 2, 3, 4])
     parser.add_argument("--score", nargs="+", choices=grid.SCORES, default=list(grid.SCORES))
+    parser.add_argument(
+        "--patients", type=int, help="of the train split to learn from, drawn by the seed; default: all"
+    )
     parser.add_argument("--set", action="append", default=[], help="override of section pretrain, for all arms")
     parser.add_argument("--tune", action="append", default=[], help="finetune.key=value or evaluate.key=value")
     parser.add_argument("--workers", type=int, default=1, help="cells at a time")

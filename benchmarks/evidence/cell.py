@@ -9,7 +9,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from placecli.engine.checkpoint import CONFIG, METRICS, MODEL, load_model
 from placecli.engine.distributed import choose_device
 from placecli.engine.pretrain import pretrain
 from placecli.engine.start import Start
+from placecli.records import Row
 from placecli.tasks.evaluate import evaluate
 from placecli.tasks.finetune import finetune
 
@@ -74,10 +75,18 @@ def run_cell(cell: Cell) -> dict[str, Any]:
 
 
 def _train(cell: Cell, preset: Preset) -> dict[str, Any]:
-    store = cell.store if cell.arm != "shuffled" else shuffle_reports(cell.store, cell.out / "store", cell.seed)
-    summary = pretrain(preset, store, cell.out / "run", device=cell.device)
+    summary = pretrain(preset, _learnt_from(cell), cell.out / "run", device=cell.device)
     keys = ("steps", "best_epoch", "seconds", "train_pairs", "parameters", "device")
     return {key: getattr(summary, key) for key in keys}
+
+
+def _learnt_from(cell: Cell) -> Path:
+    """The cell's store, or a copy of it beside the cell with other or fewer reports to learn from."""
+    if cell.arm == "shuffled":
+        return write_store(cell.store, cell.out / "store", shuffle_reports(open_store(cell.store).rows, cell.seed))
+    if cell.patients is not None:
+        return write_store(cell.store, cell.out / "store", keep_patients(open_store(cell.store).rows, cell))
+    return cell.store
 
 
 def _read_curve(run: Path) -> list[tuple[int, float]]:
@@ -86,8 +95,31 @@ def _read_curve(run: Path) -> list[tuple[int, float]]:
     return [(line["step"], round(line["recall"], 4)) for line in lines if line.get("split") == "validate"]
 
 
-def shuffle_reports(source: Path, target: Path, seed: int) -> Path:
-    """A copy of the store whose train and validate images have each other's reports; pixels are linked, not copied."""
+def shuffle_reports(rows: Sequence[Row], seed: int) -> list[Row]:
+    """The rows, those of the train and validate images with each other's reports."""
+    mixed = list(rows)
+    random = np.random.default_rng(seed)
+    for split in ("train", "validate"):
+        places = [i for i, row in enumerate(rows) if row.split == split]
+        others = [rows[i] for i in random.permutation(places)]
+        for place, other in zip(places, others, strict=True):
+            texts = {name: getattr(other, name) for name in ("sentences", "findings", "impression")}
+            mixed[place] = replace(rows[place], **texts)
+    return mixed
+
+
+def keep_patients(rows: Sequence[Row], cell: Cell) -> list[Row]:
+    """The rows without all but `cell.patients` patients of the train split, drawn by the cell's seed."""
+    patients = sorted({row.patient_id for row in rows if row.split == "train"})
+    if cell.patients is None or cell.patients > len(patients):
+        raise SystemExit(f"--patients {cell.patients}: {cell.store} has {len(patients)} to learn from")
+    drawn = np.random.default_rng(cell.seed).permutation(len(patients))[: cell.patients]
+    kept = {patients[place] for place in drawn}
+    return [row for row in rows if row.split != "train" or row.patient_id in kept]
+
+
+def write_store(source: Path, target: Path, rows: Sequence[Row]) -> Path:
+    """A copy of the store with these rows for its manifest; pixels are linked, not copied."""
     store = open_store(source)
     if (target / DESCRIPTION).is_file():
         return target
@@ -96,14 +128,6 @@ def shuffle_reports(source: Path, target: Path, seed: int) -> Path:
     for name in store.description["files"]:
         if name != MANIFEST:
             os.link(source / name, target / name)
-    rows = list(store.rows)
-    random = np.random.default_rng(seed)
-    for split in ("train", "validate"):
-        places = [i for i, row in enumerate(rows) if row.split == split]
-        others = [rows[i] for i in random.permutation(places)]
-        for place, other in zip(places, others, strict=True):
-            texts = {name: getattr(other, name) for name in ("sentences", "findings", "impression")}
-            rows[place] = replace(rows[place], **texts)
     write_manifest(target / MANIFEST, rows)
     files = dict(store.description["files"])
     files[MANIFEST] = {"bytes": (target / MANIFEST).stat().st_size, "sha256": checksum(target / MANIFEST)}

@@ -67,6 +67,8 @@ class Cell:
     out: Path
     device: str = "auto"
     threads: int = 1
+    patients: int | None = None
+    """How many patients of the train split are learnt from; None: all. Scores have all labels and all test images."""
     tuned: tuple[str, ...] = field(default=())
     """Overrides of section `finetune` and of `evaluate`, written in full."""
 

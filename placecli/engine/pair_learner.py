@@ -71,7 +71,7 @@ class PairLearner:
         batch = self.train.batch(indices, part=part, order=order)
         if self.ranks.device.type == "cuda":
             batch = batch.pin()
-        shares = shares_at(step, self._total_steps, config.objective)
+        shares = shares_at(step, self._total_steps, config.objective).without_faded()
         if config.augment == 0:
             return batch, None, shares
         seed = sampler.derive_seed(config.seed, sampler.AUGMENT, step, micro_batch)

@@ -37,14 +37,14 @@ class Prepared:
     pairs: PairBatch
     """On the device, images as the model takes them."""
     shares: Shares
-    """float32 scalars; tensors, so that another value is no other program to torch.compile"""
+    """float32 scalars; tensors, so that another value is no other program to torch.compile. None stays None."""
 
     @classmethod
     def of(cls, pairs: PairBatch, shares: Shares) -> Prepared:
         """`pairs`, and `shares` as tensors on their device."""
         device = pairs.images.device
-        tensors = (torch.tensor(share, device=device) for share in (shares.correlation, shares.within_report))
-        return cls(pairs, Shares(*tensors))
+        correlation = None if shares.correlation is None else torch.tensor(shares.correlation, device=device)
+        return cls(pairs, Shares(correlation, torch.tensor(shares.within_report, device=device)))
 
 
 class ObjectivePass(nn.Module):

@@ -15,7 +15,7 @@ from torch import Tensor
 from placecli.config import ObjectiveConfig
 from placecli.data.pairs import PairBatch
 from placecli.engine import losses
-from placecli.engine.place import Place, Terms, objective, observation_scores, sentence_maps
+from placecli.engine.place import Place, Shares, Terms, objective, observation_scores, sentence_maps
 
 REPORTS = [[0, 1, 2], [3, 4], [5], [6, 7, 0, 9], [1, 8], [9]]
 VARIANTS = [
@@ -113,6 +113,24 @@ def test_terms_equal_the_pure_losses() -> None:
     )
     sentence = losses.sentence_contrast(text.observations, answers, text.mask, 0.1).mean()
     torch.testing.assert_close(terms.pcma_sentence, sentence.detach())
+
+
+def test_a_correlation_that_has_faded_changes_no_bit_by_being_left_out() -> None:
+    def passed(shares: Shares) -> tuple[Terms, dict[str, Tensor]]:
+        model = build(OBJECTIVE)
+        terms = objective(model, make_batch(REPORTS), OBJECTIVE, shares=shares)
+        terms.total.backward()
+        return terms, {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+
+    faded = Shares(0.0, 0.5)
+    (weighed, expected), (left_out, gradients) = passed(faded), passed(faded.without_faded())
+    assert Shares(0.25, 0.0).without_faded() == Shares(0.25, 0.0)
+    assert float(weighed.correlation) > 0
+    assert float(left_out.correlation) == 0
+    assert torch.equal(left_out.total, weighed.total)
+    assert gradients.keys() == expected.keys()
+    assert any(name.startswith("predictor") for name in gradients)
+    assert all(torch.equal(gradients[name], expected[name]) for name in expected)
 
 
 @pytest.mark.parametrize("config", VARIANTS[:4])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +18,13 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """On its first import yapf, which mmengine brings along, writes its grammar into a cache of the user's where another
+    process may read it half written: it is written here, before there are other processes."""
+    if not hasattr(config, "workerinput") and importlib.util.find_spec("yapf") is not None:
+        importlib.import_module("yapf")
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,7 @@ import json
 import math
 import runpy
 import sys
+from argparse import Namespace
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -253,8 +254,25 @@ def test_fewer_patients_are_learnt_from_and_all_others_stay(evidence: dict[str, 
     assert keep(5, 0) != keep(5, 1)
     everyone = {row.patient_id for row in before.select("train")}
     assert keep(len(everyone), 0) == everyone
+    told = evidence["grid"].Cell("phantom", store, "shuffled", 0, (), (), tmp_path / "shuffled", patients=5)
+    mixed = open_store(cell._learnt_from(told)).select("train")
+    own = {row.image_id: row.sentences for row in before.select("train")}
+    assert {row.patient_id for row in mixed} == keep(5, 0)
+    assert any(row.sentences != own[row.image_id] for row in mixed)
     with pytest.raises(SystemExit, match=rf"--patients 99: .* has {len(everyone)} to learn from"):
         keep(99, 0)
+
+
+def test_fewer_patients_are_a_source_of_their_own(evidence: dict[str, ModuleType], tmp_path: Path) -> None:
+    cells = runpy.run_path(str(FOLDER / "__main__.py"), run_name="evidence")["cells"]
+    told = {"store": ["openi=stores/openi"], "arm": ["ita"], "seed": [0], "set": [], "score": [], "tune": []}
+    places = set()
+    for patients in (None, 50, 100):
+        (cell,) = cells(Namespace(**told, patients=patients, device="cpu", threads=1), tmp_path)
+        assert (cell.patients, cell.store) == (patients, Path("stores/openi"))
+        places.add((cell.source, cell.out))
+    assert len(places) == 3
+    assert "openi, 50 patients" in {source for source, _ in places}
 
 
 def test_arms_stand_for_the_same_whatever_defaults_the_store_brings(evidence: dict[str, ModuleType]) -> None:

@@ -54,6 +54,8 @@ def cells(arguments: argparse.Namespace, out: Path) -> list[grid.Cell]:
     stores = dict(text.split("=", 1) for text in arguments.store)
     if not stores:
         stores = {"phantom": str(make_phantoms(out, arguments.phantoms, arguments.phantom_seed))}
+    if arguments.patients is not None:  # a source of its own: cells that learnt from all are other cells
+        stores = {f"{source}, {arguments.patients} patients": store for source, store in stores.items()}
     arms = [grid.parse_arm(text) for text in arguments.arm or grid.ARMS]
     return [
         grid.Cell(

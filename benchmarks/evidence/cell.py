@@ -82,11 +82,14 @@ def _train(cell: Cell, preset: Preset) -> dict[str, Any]:
 
 def _learnt_from(cell: Cell) -> Path:
     """The cell's store, or a copy of it beside the cell with other or fewer reports to learn from."""
-    if cell.arm == "shuffled":
-        return write_store(cell.store, cell.out / "store", shuffle_reports(open_store(cell.store).rows, cell.seed))
+    if cell.arm != "shuffled" and cell.patients is None:
+        return cell.store
+    rows: Sequence[Row] = open_store(cell.store).rows
     if cell.patients is not None:
-        return write_store(cell.store, cell.out / "store", keep_patients(open_store(cell.store).rows, cell))
-    return cell.store
+        rows = keep_patients(rows, cell)
+    if cell.arm == "shuffled":
+        rows = shuffle_reports(rows, cell.seed)
+    return write_store(cell.store, cell.out / "store", rows)
 
 
 def _read_curve(run: Path) -> list[tuple[int, float]]:

@@ -59,7 +59,7 @@ class Shares:
     """of L_sent's"""
 
     def without_faded(self) -> Shares:
-        """The same with None for a CCE of which nothing is in force: it costs a fifth of a small model's step."""
+        """The same with None for a CCE of which nothing is in force: on a small model it is a fifth of the step."""
         return replace(self, correlation=None) if self.correlation == 0 else self
 
 

@@ -4,6 +4,7 @@
     python benchmarks/evidence --out evidence --store openi=stores/openi        a store of `place preprocess`
     python benchmarks/evidence --out evidence --arm ita --arm place --seed 0 1  a part of it
     python benchmarks/evidence --out evidence --arm k8=model.num_queries=8      an arm of one's own
+    python benchmarks/evidence --out evidence --store openi=stores/openi --score-on grounding=stores/rsna
     python benchmarks/evidence --out evidence --page-only                       the page of what is there
     python benchmarks/evidence --quick                                          two arms of a tiny phantom, a minute
 
@@ -70,6 +71,7 @@ def cells(arguments: argparse.Namespace, out: Path) -> list[grid.Cell]:
             threads=arguments.threads,
             patients=arguments.patients,
             tuned=tuple(arguments.tune),
+            elsewhere=dict(grid.parse_elsewhere(text) for text in arguments.score_on),
         )
         for source, store in stores.items()
         for seed in arguments.seed
@@ -136,6 +138,9 @@ def main() -> None:
     )
     parser.add_argument("--set", action="append", default=[], help="override of section pretrain, for all arms")
     parser.add_argument("--tune", action="append", default=[], help="finetune.key=value or evaluate.key=value")
+    parser.add_argument(
+        "--score-on", action="append", default=[], help="kind=STORE: take grounding or segmentation on another store"
+    )
     parser.add_argument("--workers", type=int, default=1, help="cells at a time")
     parser.add_argument("--threads", type=int, default=max((os.cpu_count() or 2) // 2, 1), help="of each cell")
     parser.add_argument("--device", default="auto")

@@ -24,7 +24,7 @@ from where import score_pointing
 from placecli.config import Preset, change_preset
 from placecli.data.atomic import checksum, write_file
 from placecli.data.manifest import write_manifest
-from placecli.data.store import DESCRIPTION, MANIFEST, Store, open_store, store_digest
+from placecli.data.store import DESCRIPTION, MANIFEST, open_store, store_digest
 from placecli.engine.checkpoint import CONFIG, METRICS, MODEL, load_model
 from placecli.engine.distributed import choose_device
 from placecli.engine.pretrain import pretrain
@@ -49,14 +49,14 @@ def run_cell(cell: Cell) -> dict[str, Any]:
     if "training" in record and "curve" not in record:
         record["curve"] = _read_curve(cell.out / "run")
         write_file(file, (json.dumps(record) + "\n").encode())
-    if all(name in record.get("scores", {}) for name in cell.scores):
+    places = _places(cell)
+    if all(_is_scored(record, name, places) for name in cell.scores):
         return record
     cell.out.mkdir(parents=True, exist_ok=True)
     store = open_store(cell.store)
     preset = change_preset(store.config, ["evaluate.bootstrap=0", *(f"pretrain.{each}" for each in cell.overrides)])
     preset = change_preset(preset, [f"pretrain.seed={cell.seed}", *cell.tuned])
-    told = {"source": cell.source, "arm": cell.arm, "seed": cell.seed, "overrides": list(cell.overrides)}
-    record = told | record
+    record = {"source": cell.source, "arm": cell.arm, "seed": cell.seed, "overrides": list(cell.overrides)} | record
     record.setdefault("scores", {})
     if cell.arm == "supervised":
         record["scores"] = {key: {} for key in cell.scores} | {"probe": _supervise(cell, preset)}
@@ -65,13 +65,36 @@ def run_cell(cell: Cell) -> dict[str, Any]:
             record["training"] = _train(cell, preset)
             record["curve"] = _read_curve(cell.out / "run")
         for name in cell.scores:
-            if name not in record["scores"]:
+            if not _is_scored(record, name, places):
                 started = time.monotonic()
-                values = SCORERS[name](cell, preset) if _is_scorable(name, store) else {}
+                there, told = scored_at(cell, name, preset)
+                values = SCORERS[name](there, told) if _is_scorable(name, there) else {}
                 record["scores"][name] = {**values, "seconds": round(time.monotonic() - started, 1)}
+                if name in places:
+                    record.setdefault("elsewhere", {})[name] = places[name]
                 write_file(file, (json.dumps(record) + "\n").encode())
     write_file(file, (json.dumps(record) + "\n").encode())
     return record
+
+
+def _places(cell: Cell) -> dict[str, str]:
+    """By kind the name and the first digits of the digest of the other store that it is scored on."""
+    stores = {kind: open_store(path) for kind, path in cell.elsewhere.items()}
+    return {kind: f"{store.config.name} {store.digest[:8]}" for kind, store in stores.items()}
+
+
+def _is_scored(record: Mapping[str, Any], kind: str, places: Mapping[str, str]) -> bool:
+    """Whether the record has this score, taken where it is wanted."""
+    return kind in record.get("scores", {}) and record.get("elsewhere", {}).get(kind) == places.get(kind)
+
+
+def scored_at(cell: Cell, kind: str, preset: Preset) -> tuple[Cell, Preset]:
+    """The cell with the store that this kind of score is taken on, and the preset with that store's prompts and tuning."""
+    if kind not in cell.elsewhere:
+        return cell, preset
+    other = open_store(cell.elsewhere[kind]).config
+    preset = preset.model_copy(update={"finetune": other.finetune, "evaluate": other.evaluate})
+    return replace(cell, store=cell.elsewhere[kind]), change_preset(preset, ["evaluate.bootstrap=0", *cell.tuned])
 
 
 def _train(cell: Cell, preset: Preset) -> dict[str, Any]:
@@ -139,14 +162,22 @@ def write_store(source: Path, target: Path, rows: Sequence[Row]) -> Path:
     return target
 
 
-def _is_scorable(name: str, store: Store) -> bool:
+def _is_scorable(name: str, cell: Cell) -> bool:
+    rows = open_store(cell.store).select(_split(cell, name))
     if name in ("grounding", "detection"):
-        return any(row.boxes for row in store.select("test"))
-    return name != "segmentation" or any(row.mask_row >= 0 for row in store.select("test"))
+        return any(row.boxes for row in rows)
+    return name != "segmentation" or any(row.mask_row >= 0 for row in rows)
 
 
-def _evaluated(cell: Cell, preset: Preset, task: Any) -> dict[str, float]:
-    found = evaluate(cell.out / "run", cell.store, task, config=preset.evaluate, device=cell.device).findings
+def _split(cell: Cell, kind: str) -> str:
+    """Grounding learns nothing from another store, so all of it is asked."""
+    return "all" if kind == "grounding" and kind in cell.elsewhere else "test"
+
+
+def _evaluated(cell: Cell, preset: Preset, task: Any, split: str = "test") -> dict[str, float]:
+    found = evaluate(
+        cell.out / "run", cell.store, task, split=split, config=preset.evaluate, device=cell.device
+    ).findings
     return {name: measure.value for name, measure in found.metrics.items()}
 
 
@@ -165,10 +196,11 @@ def _zero_shot(cell: Cell, preset: Preset) -> Scores:
 
 
 def _grounding(cell: Cell, preset: Preset) -> Scores:
-    run = load_model(cell.out / "run", choose_device(cell.device))
+    split = _split(cell, "grounding")
     if preset.pretrain.objective.pcma_weight == 0:
-        return score_pointing(run, open_store(cell.store), "test")
-    values = _evaluated(cell, preset, "grounding")
+        run = load_model(cell.out / "run", choose_device(cell.device))
+        return score_pointing(run, open_store(cell.store), split, preset.evaluate)
+    values = _evaluated(cell, preset, "grounding", split)
     return {name: value for name, value in values.items() if name != "pointing_game_centre"}
 
 
@@ -210,6 +242,8 @@ def claim_observations(source: Path, target: Path) -> None:
 
 
 def _segmentation(cell: Cell, preset: Preset) -> Scores:
+    if "segmentation" in cell.elsewhere:
+        return {"dice_1": _tune(cell, preset, "segmentation", 1.0, DRAWS, "dice_positives")}
     return {"dice": _tune(cell, preset, "segmentation", 0.05, DRAWS[:1], "dice_positives")}
 
 

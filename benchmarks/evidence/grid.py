@@ -53,6 +53,10 @@ NAMES: Mapping[str, str] = {
 SCORES = ("retrieval", "zero-shot", "grounding", "probe", "observed", "drawn", "altered", "segmentation", "detection")
 """`grounding`, `segmentation` and `detection` need boxes or masks: a store without any leaves them out."""
 
+ELSEWHERE = ("grounding", "segmentation")
+"""Scores that a source without boxes or masks can take on another store: its images are learnt from by no arm, so
+grounding asks all of them; its prompts and its settings of tuning count."""
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -71,6 +75,16 @@ class Cell:
     """How many patients of the train split are learnt from; None: all. Scores have all labels and all test images."""
     tuned: tuple[str, ...] = field(default=())
     """Overrides of section `finetune` and of `evaluate`, written in full."""
+    elsewhere: Mapping[str, Path] = field(default_factory=dict)
+    """By kind of score, one of ELSEWHERE, the store that it is taken on instead of the cell's own."""
+
+
+def parse_elsewhere(text: str) -> tuple[str, Path]:
+    """`kind=STORE` -> both."""
+    kind, equals, store = text.partition("=")
+    if not equals or kind not in ELSEWHERE:
+        raise SystemExit(f"--score-on {text}: write one of {', '.join(ELSEWHERE)}, =, and a store")
+    return kind, Path(store)
 
 
 def parse_arm(text: str) -> tuple[str, tuple[str, ...]]:

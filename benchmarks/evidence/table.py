@@ -45,6 +45,7 @@ ROWS: Sequence[tuple[str, str, str]] = (
     ("true site over exchanged site", "altered", "true_over_altered_site"),
     ("less that of another image: site", "altered", "image_gain_site"),
     ("segmentation on 5 % of labels, Dice", "segmentation", "dice"),
+    ("segmentation on all labels, Dice", "segmentation", "dice_1"),
     ("detection on 10 % of labels, AP50", "detection", "map_50"),
 )
 """Title, kind of score and name in cell.json."""
@@ -141,12 +142,17 @@ def tables(source: str, records: Sequence[Mapping[str, Any]]) -> list[tuple[str,
     values = values_of(records)
     own = sorted(set(values) - set(NAMES))
     arms = [arm for arm in NAMES if arm in values] + ([] if "place" in values else own)
-    present = [row for row in ROWS if any(row[1:] in scores for seeds in values.values() for scores in seeds.values())]
+    elsewhere = {kind: name for record in records for kind, name in record.get("elsewhere", {}).items()}
+    present = [
+        (f"{title} ({elsewhere[kind]})" if kind in elsewhere else title, kind, name)
+        for title, kind, name in ROWS
+        if any((kind, name) in scores for seeds in values.values() for scores in seeds.values())
+    ]
     means = [["", *(NAMES.get(arm, arm) for arm in arms)]]
-    for title, *key in present:
+    for title, kind, name in present:
         line = []
         for arm in arms:
-            got = [scores[key[0], key[1]] for scores in values[arm].values() if (key[0], key[1]) in scores]
+            got = [scores[kind, name] for scores in values[arm].values() if (kind, name) in scores]
             line.append(_plain(estimate(got)) if got else "")
         means.append([title, *line])
     means.append(["seeds", *(str(len(values[arm])) for arm in arms)])

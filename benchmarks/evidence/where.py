@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from placecli.config import EvaluateConfig
 from placecli.data.store import Store
 from placecli.engine.augment import prepare
 from placecli.engine.checkpoint import LoadedRun
@@ -49,17 +50,19 @@ def word_maps(run: LoadedRun, images: Tensor, words: Tensor) -> tuple[Tensor, Te
     return cosine.mean(dim=2).clamp(min=0), cosine.amax(dim=1).mean(dim=1)
 
 
-def score_pointing(run: LoadedRun, store: Store, split: str, labels: Sequence[str] = ()) -> Mapping[str, float]:
+def score_pointing(run: LoadedRun, store: Store, split: str, config: EvaluateConfig) -> Mapping[str, float]:
     """Pointing game, share of the map inside and mask overlap over all marked findings of the split.
 
-    Of a label's prompts the one that the image answers best is drawn, as for PLACE.
+    Of a label's prompts, those of `config`, the one that the image answers best is drawn, as for PLACE.
     """
     rows = [row for row in store.select(split) if row.boxes]
-    known = labels or sorted({box.label for row in rows for box in row.boxes})
+    known = sorted({box.label for row in rows for box in row.boxes})
     values: list[tuple[float, float, float]] = []
     for first in range(0, len(rows), BATCH):
         part = rows[first : first + BATCH]
-        maps = {label: label_maps(run, store.images(part), label) for label in known}
+        maps = {
+            label: label_maps(run, store.images(part), prompts_of(label, config.prompts).positive) for label in known
+        }
         masks = store.masks(part)
         for i, row in enumerate(part):
             for case in cases_of(row, store.size, masks[i], known):
@@ -75,12 +78,12 @@ def score_pointing(run: LoadedRun, store: Store, split: str, labels: Sequence[st
     return dict(zip(("pointing_game", "mass_inside", "overlap"), map(float, means), strict=True))
 
 
-def label_maps(run: LoadedRun, pixels: NDArray[np.uint8], label: str) -> NDArray[np.float32]:
-    """float32 [B, rows, columns], each of sum 1: the map of the best prompt of the label for each image."""
+def label_maps(run: LoadedRun, pixels: NDArray[np.uint8], prompts: Sequence[str]) -> NDArray[np.float32]:
+    """float32 [B, rows, columns], each of sum 1: the map of the best of a label's prompts for each image."""
     device, model = device_of(run), run.preset.pretrain.model
     images = prepare(torch.from_numpy(np.ascontiguousarray(pixels)).unsqueeze(1).to(device), model.image_size)
     maps, scores = [], []
-    for prompt in prompts_of(label, run.preset.evaluate.prompts).positive:
+    for prompt in prompts:
         encoded = run.tokenizer.encode_batch([[prompt]], model.max_tokens, model.max_sentences)
         tokens, attention, sentence = (
             torch.from_numpy(array).to(device) for array in (encoded.tokens, encoded.attention, encoded.sentence_index)

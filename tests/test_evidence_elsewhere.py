@@ -10,11 +10,15 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 from small_run import small_preset, write_run, write_store
 
 from placecli.config import Preset, change_preset
 from placecli.data.store import open_store
+from placecli.engine.checkpoint import load_model
+from placecli.tasks import grounding
 
 FOLDER = Path(__file__).parent.parent / "benchmarks" / "evidence"
 PCMA_OFF = ("objective.pcma_weight=0", "objective.correlation_weight=0")
@@ -24,7 +28,7 @@ PCMA_OFF = ("objective.pcma_weight=0", "objective.correlation_weight=0")
 def evidence() -> Iterator[dict[str, ModuleType]]:
     """The bench's modules; it is a folder that is run, not a package."""
     sys.path.insert(0, str(FOLDER))
-    yield {name: importlib.import_module(name) for name in ("table", "grid", "cell")}
+    yield {name: importlib.import_module(name) for name in ("table", "grid", "cell", "boxes")}
     sys.path.remove(str(FOLDER))
 
 
@@ -117,3 +121,60 @@ def test_what_cannot_be_scored_elsewhere_is_refused(evidence: dict[str, ModuleTy
 
 def test_kind_and_store_are_read(evidence: dict[str, ModuleType]) -> None:
     assert evidence["grid"].parse_elsewhere("grounding=stores/a=b") == ("grounding", Path("stores/a=b"))
+
+
+@pytest.mark.parametrize("arm", ["ita", "place"])
+def test_maps_by_image_are_those_that_the_bench_scores(
+    evidence: dict[str, ModuleType], tmp_path: Path, arm: str
+) -> None:
+    boxes, store = evidence["boxes"], open_store(write_store(tmp_path / "own", {"test": 12}))
+    cell = _trained_cell(evidence, tmp_path, arm, elsewhere={"grounding": store.path})
+    scored = evidence["cell"].run_cell(cell)["scores"]["grounding"]
+    run, values = load_model(cell.out / "run", torch.device("cpu")), []
+    for label in ("square", "stripe"):
+        rows = [row for row in store.rows if row.boxes[0].label == label]
+        regions = [grounding.cases_of(row, store.size, None, [label])[0].region for row in rows]
+        values.append(boxes.judge(list(boxes.find_maps(run, store, store.images(rows), label)), regions))
+    means = np.concatenate(values).mean(axis=0)
+    for figure, mean in zip(boxes.FIGURES, means, strict=True):
+        assert mean == pytest.approx(scored[figure], abs=1e-6), figure
+
+
+def test_the_place_of_the_others_leaves_an_image_out(evidence: dict[str, ModuleType]) -> None:
+    regions = [np.eye(3, dtype=bool), np.zeros((3, 3), bool), np.ones((3, 3), bool)]
+    found = evidence["boxes"].others(regions)
+    assert np.allclose(found[0], 0.5)
+    assert np.allclose(found[2], np.eye(3) / 2)
+
+
+def test_a_difference_is_paired_by_image(evidence: dict[str, ModuleType]) -> None:
+    first = np.random.default_rng(0).random((20, 3))
+    told = json.loads(evidence["boxes"].tell_difference(("A", "B"), (first + 0.25, first), [str(i) for i in range(20)]))
+    assert told == {"difference": "A minus B", **{key: [0.25] * 3 for key in evidence["boxes"].FIGURES}}
+
+
+def test_arms_are_told_and_drawn(
+    evidence: dict[str, ModuleType],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    store = write_store(tmp_path / "store", {"test": 40})
+    for arm, changes in (("ita", PCMA_OFF), ("place", ())):
+        for seed in range(2):
+            preset = change_preset(small_preset(), [f"pretrain.{change}" for change in changes])
+            write_run(tmp_path / "cells" / arm / f"seed-{seed}" / "run", preset, seed=seed)
+    out = tmp_path / "where.png"
+    told = ["boxes.py", "--cells", str(tmp_path / "cells"), "--store", str(store), "--out", str(out), "--label"]
+    monkeypatch.setattr(sys, "argv", [*told, "square"])
+    evidence["boxes"].main()
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    flat, _, ita, place, difference = lines
+    assert (ita["arm"], ita["seeds"], place["arm"]) == ("ITA", 2, "PLACE")
+    assert 0.02 < flat["mass_inside"] < 0.06, "a box of 10 by 10 in a frame of 48 by 48"
+    assert difference["difference"] == "PLACE minus ITA"
+    assert difference["mass_inside"][0] == pytest.approx(place["mass_inside"] - ita["mass_inside"], abs=2e-4)
+    assert out.read_bytes().startswith(b"\x89PNG")
+    monkeypatch.setattr(sys, "argv", [*told, "mass"])
+    with pytest.raises(SystemExit, match="0 images with a box of mass; 10 are wanted"):
+        evidence["boxes"].main()

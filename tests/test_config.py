@@ -152,14 +152,16 @@ def test_a_saved_preset_of_another_version_keeps_what_made_it(tmp_path: Path, ca
 
 def test_a_saved_preset_may_name_what_is_gone_where_it_is_what_is_done_now(tmp_path: Path) -> None:
     content = yaml.safe_load(dump_preset(Preset(name="old")))
-    content["pretrain"]["objective"] |= REMOVED
+    for section, gone in REMOVED.items():
+        content["pretrain"][section] |= gone
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(content))
     assert load_saved_preset(tmp_path / "config.yaml") == Preset(name="old")
-    with pytest.raises(ConfigError, match=r"unknown key pretrain\.objective\."):
+    with pytest.raises(ConfigError, match=r"unknown key pretrain\."):
         load_preset(str(tmp_path / "config.yaml"))
-    content["pretrain"]["objective"]["matching"] = "hungarian"
-    (tmp_path / "config.yaml").write_text(yaml.safe_dump(content))
-    with pytest.raises(
-        ConfigError, match=r"config\.yaml: pretrain\.objective\.matching is gone, and 'hungarian' is not"
-    ):
-        load_saved_preset(tmp_path / "config.yaml")
+    for section, key, other in (("objective", "matching", "hungarian"), ("model", "sentence_pooling", "attention")):
+        changed = {**content["pretrain"], section: {**content["pretrain"][section], key: other}}
+        (tmp_path / "config.yaml").write_text(yaml.safe_dump({**content, "pretrain": changed}))
+        with pytest.raises(
+            ConfigError, match=rf"config\.yaml: pretrain\.{section}\.{key} is gone, and '{other}' is not"
+        ):
+            load_saved_preset(tmp_path / "config.yaml")

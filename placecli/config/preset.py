@@ -25,12 +25,11 @@ from placecli.config.use import DemoConfig, EvaluateConfig, RetrieveConfig
 
 logger = logging.getLogger(__name__)
 
-REMOVED: Mapping[str, Any] = {
-    "correlation_target": "pixels",
-    "correlation_mask_ratio": 0.0,
-    "matching": "soft",
+REMOVED: Mapping[str, Mapping[str, Any]] = {
+    "objective": {"correlation_target": "pixels", "correlation_mask_ratio": 0.0, "matching": "soft"},
+    "model": {"sentence_pooling": "mean"},
 }
-"""Settings of `pretrain.objective` that are gone, with the value that means what is always done now (docs/log.md)."""
+"""Settings of `pretrain` that are gone, with the value that means what is always done now (docs/log.md)."""
 
 
 class Preset(Section):
@@ -86,17 +85,18 @@ def parse_saved_preset(content: Mapping[str, Any], place: str) -> Preset:
 def _without_removed(content: Mapping[str, Any], place: str) -> dict[str, Any]:
     """`content` without what is gone. Raises ConfigError where it says otherwise than what is always done now."""
     kept = dict(content)
-    pretrain = kept.get("pretrain")
-    if isinstance(pretrain, dict) and isinstance(pretrain.get("objective"), dict):
-        objective = pretrain["objective"]
-        for key, value in REMOVED.items():
-            if objective.get(key, value) != value:
+    for name, gone in REMOVED.items():
+        pretrain = kept.get("pretrain")
+        if not isinstance(pretrain, dict) or not isinstance(pretrain.get(name), dict):
+            continue
+        section = pretrain[name]
+        for key, value in gone.items():
+            if section.get(key, value) != value:
                 raise ConfigError(
-                    f"{place}: pretrain.objective.{key} is gone, and {objective[key]!r} is not what is done now"
+                    f"{place}: pretrain.{name}.{key} is gone, and {section[key]!r} is not what is done now"
                     f" ({value!r}); train it anew, or use the version of placecli that made it"
                 )
-        left = {key: value for key, value in objective.items() if key not in REMOVED}
-        kept["pretrain"] = {**pretrain, "objective": left}
+        kept["pretrain"] = {**pretrain, name: {key: value for key, value in section.items() if key not in gone}}
     return kept
 
 

@@ -43,7 +43,6 @@ class ModelConfig(Section):
     query_blocks: Count = 2
     query_heads: Count = 4
     dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.1
-    sentence_pooling: Literal["mean", "attention"] = "mean"
 
     @model_validator(mode="after")
     def _frozen_image_is_published(self) -> ModelConfig:

@@ -14,7 +14,7 @@ from placecli.engine.correlation import CorrelationPredictor, patches_with_conte
 from placecli.engine.encoders import ImageEncoder, TextEncoder, build_image_encoder, build_text_encoder, freeze_stages
 from placecli.engine.frozen_text import FrozenTextEncoder
 from placecli.engine.layers import ProjectionHead
-from placecli.engine.observations import SentencePooling, VisualObservationExtractor
+from placecli.engine.observations import VisualObservationExtractor, pool_sentences
 from placecli.engine.text import Tokenizer
 
 
@@ -72,7 +72,6 @@ class Place(nn.Module):
             model.dropout,
         )
         self.observation_head = ProjectionHead(image_encoder.width, hidden, embed_dim)
-        self.sentence_pooling = SentencePooling(text_encoder.width, model.sentence_pooling)
         self.sentence_head = ProjectionHead(text_encoder.width, hidden, embed_dim)
         self.predictor: CorrelationPredictor | None = None
         if objective.correlation_weight > 0:
@@ -160,7 +159,7 @@ class Place(nn.Module):
 
     def read_sentences(self, words: Tensor, sentence_index: Tensor, num_sentences: int) -> tuple[Tensor, Tensor]:
         """T-PORs, unit [B, S, d], and their mask [B, S], from words [B, L, D] and sentence_index [B, L]."""
-        pooled, mask = self.sentence_pooling(words, sentence_index, num_sentences)
+        pooled, mask = pool_sentences(words, sentence_index, num_sentences)
         return unit(self.sentence_head(pooled)), mask
 
     def _freeze_untrained(self, objective: ObjectiveConfig) -> None:
@@ -168,7 +167,7 @@ class Place(nn.Module):
         if objective.instance_weight == 0 and objective.baseline != "cluster":
             untrained += [self.image_head, self.text_head]
         if objective.pcma_weight == 0:
-            untrained += [self.observer, self.observation_head, self.sentence_pooling, self.sentence_head]
+            untrained += [self.observer, self.observation_head, self.sentence_head]
         for part in untrained:
             part.requires_grad_(False)
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from torch import Tensor, nn
 
@@ -70,31 +68,14 @@ class _QueryBlock(nn.Module):
         return observations + self.feed_forward(self.feed_forward_norm(observations)), weights
 
 
-class SentencePooling(nn.Module):
-    """One vector per sentence from its word features: p_s = sum over the sentence's words of a_l W_l.
+def pool_sentences(words: Tensor, sentence_index: Tensor, num_sentences: int) -> tuple[Tensor, Tensor]:
+    """One vector per sentence, the mean of its words: p_s = sum over the words l of sentence s of W_l / number of them.
 
-    `mean`: a_l = 1 / number of words. `attention`: a = softmax of <q, W_l> / sqrt(D) within the sentence, for
-    one learnt vector q.
+    From words [B, L, D] and sentence_index int [B, L] (-1: no sentence): [B, S, D] and mask bool [B, S]. A sentence
+    without a word is zero and masked out; words of sentences past `num_sentences` are not read.
     """
-
-    def __init__(self, width: int, pooling: Literal["mean", "attention"]) -> None:
-        super().__init__()
-        self.query = nn.Parameter(torch.zeros(width)) if pooling == "attention" else None
-
-    def forward(self, words: Tensor, sentence_index: Tensor, num_sentences: int) -> tuple[Tensor, Tensor]:
-        """From words [B, L, D] and sentence_index int [B, L] (-1: no sentence): [B, S, D] and mask bool [B, S].
-
-        A sentence without a word is zero and masked out; words of sentences past `num_sentences` are not read.
-        """
-        numbers = torch.arange(num_sentences, device=words.device)
-        member = sentence_index[:, None, :] == numbers[:, None]
-        mask = member.any(dim=2)
-        if self.query is None:
-            weights = member.to(words.dtype)
-            weights = weights / weights.sum(dim=2, keepdim=True).clamp(min=1)
-        else:
-            scores = (words @ self.query).float() * words.shape[-1] ** -0.5
-            scores = scores[:, None, :].masked_fill(~member, float("-inf"))
-            scores = scores.masked_fill(~mask[:, :, None], 0.0)  # softmax over nothing would be NaN
-            weights = (scores.softmax(dim=2) * mask[:, :, None]).to(words.dtype)
-        return weights @ words, mask
+    numbers = torch.arange(num_sentences, device=words.device)
+    member = sentence_index[:, None, :] == numbers[:, None]
+    weights = member.to(words.dtype)
+    weights = weights / weights.sum(dim=2, keepdim=True).clamp(min=1)
+    return weights @ words, member.any(dim=2)

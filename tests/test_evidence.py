@@ -322,6 +322,32 @@ def test_the_gradient_map_is_that_of_a_plain_score(evidence: dict[str, ModuleTyp
         assert found[image, patch].item() == pytest.approx(expected.item(), abs=2e-3)
 
 
+def test_the_gradient_map_of_a_convolutional_network_is_that_of_its_last_cells(
+    evidence: dict[str, ModuleType], tmp_path: Path
+) -> None:
+    """Against differences of the score, brought up to the patches' grid."""
+    where = importlib.import_module("where")
+    changes = ["model.image_encoder=resnet18", "model.image_weights=random", "model.image_size=64"]
+    run = load_model(write_run(tmp_path / "run", change_preset(small_preset(), [f"pretrain.{c}" for c in changes])))
+    encoder = run.model.eval().image_encoder
+    images, text = torch.rand(2, 1, 64, 64), unit(torch.randn(run.preset.pretrain.model.embed_dim))
+    found, _ = where.gradient_maps(run, images, text)
+    with torch.no_grad():
+        cells, middle = encoder.feature_maps(images)
+        assert (cells.shape[2:], middle.shape[2:]) == ((2, 2), (4, 4))
+        step, expected = 1e-2, torch.zeros(2, 1, 2, 2)
+        for row, column in ((0, 0), (0, 1), (1, 0), (1, 1)):
+            scores = []
+            for factor in (1 + step, 1 - step):
+                changed = cells.clone()
+                changed[:, :, row, column] *= factor
+                scores.append(unit(run.model.image_head(changed.mean(dim=(2, 3)))) @ text)
+            expected[:, 0, row, column] = (scores[0] - scores[1]) / (2 * step)
+        expected = torch.nn.functional.interpolate(expected.clamp(min=0), size=(4, 4), mode="bilinear")
+    assert float(expected.max()) > 0.01
+    assert found.numpy() == pytest.approx(expected.flatten(1).numpy(), abs=1e-3)
+
+
 def test_maps_of_labels_sum_to_one(evidence: dict[str, ModuleType], tmp_path: Path) -> None:
     where = importlib.import_module("where")
     for number, baseline in enumerate(("none", "token")):

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -18,6 +19,7 @@ from placecli.data.store import Store
 from placecli.engine.augment import prepare
 from placecli.engine.checkpoint import LoadedRun
 from placecli.engine.model import unit
+from placecli.engine.timm_encoders import ConvolutionalImageEncoder
 from placecli.metrics.grounding import mask_overlap, mass_inside, pointing_game
 from placecli.tasks.embed import device_of
 from placecli.tasks.grounding import QUANTILE, cases_of
@@ -29,13 +31,22 @@ BATCH = 64
 def gradient_maps(run: LoadedRun, images: Tensor, text: Tensor) -> tuple[Tensor, Tensor]:
     """Grad-CAM of s = <image embedding, text>: relu(sum_d ds/dp_nd p_nd) at the patches p, [B, N], and s [B].
 
-    images float [B, 1, S, S], text unit [d]. For encoders whose global feature is read from the patches.
+    images float [B, 1, S, S], text unit [d]. p is what the global feature is read from: the patches, or of a
+    published convolutional network the cells of its last feature map, whose map is then brought up to the patches' grid.
     """
+    encoder = run.model.image_encoder
     with torch.enable_grad():
-        global_feature, patches = run.model.image_encoder(images)
+        if isinstance(encoder, ConvolutionalImageEncoder):
+            read, _ = encoder.feature_maps(images)
+            global_feature = read.mean(dim=(2, 3))
+        else:
+            global_feature, read = encoder(images)
         score = unit(run.model.image_head(global_feature)) @ text
-        (gradient,) = torch.autograd.grad(score.sum(), patches)
-    return (gradient * patches).sum(dim=2).clamp(min=0).detach(), score.detach()
+        (gradient,) = torch.autograd.grad(score.sum(), read)
+    found = (gradient * read).sum(dim=1 if read.ndim == 4 else 2).clamp(min=0).detach()
+    if found.ndim == 3:
+        found = F.interpolate(found[:, None], size=encoder.grid, mode="bilinear", align_corners=False).flatten(1)
+    return found, score.detach()
 
 
 @torch.no_grad()

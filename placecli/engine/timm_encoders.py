@@ -70,7 +70,7 @@ class ConvolutionalImageEncoder(nn.Module):
         self.normalise = _Normalise(backbone.pretrained_cfg)
         backbone.eval()  # in training mode this look at the shapes would move the published statistics
         with torch.no_grad():
-            last, middle = self._features(torch.zeros(2, 1, image_size, image_size))
+            last, middle = self.feature_maps(torch.zeros(2, 1, image_size, image_size))
         if last.ndim != 4 or last.shape[1] != backbone.num_features:
             raise PlaceError(
                 "pretrain.model.image_encoder: this timm network gives no maps [B, C, H, W]; use a ViT or ResNet"
@@ -83,7 +83,7 @@ class ConvolutionalImageEncoder(nn.Module):
         self.norm = nn.LayerNorm(width)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        last, middle = self._features(images)
+        last, middle = self.feature_maps(images)
         raised = F.interpolate(self.top(last), size=self.grid, mode="bilinear", align_corners=False)
         patches = self.norm((self.lateral(middle) + raised).flatten(2).transpose(1, 2))
         return last.mean(dim=(2, 3)), patches
@@ -96,7 +96,8 @@ class ConvolutionalImageEncoder(nn.Module):
                     part.eval()
         return self
 
-    def _features(self, images: Tensor) -> tuple[Tensor, Tensor]:
+    def feature_maps(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """The last feature map [B, G, h, w], of which the global feature is the mean, and that at stride 16."""
         prepared = self.normalise(images).contiguous(memory_format=torch.channels_last)
         last, intermediates = self.backbone.forward_intermediates(prepared, indices=[self.stage])
         return last, intermediates[0]

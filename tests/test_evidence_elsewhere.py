@@ -69,9 +69,12 @@ def test_a_score_of_one_store_is_not_taken_for_that_of_another(
     first, second = (write_store(tmp_path / name, seed=number) for number, name in enumerate(("a", "b"), start=5))
     _trained_cell(evidence, tmp_path, "place")
     wanted = evidence["grid"].Cell("own", own, "place", 0, (), ("grounding",), tmp_path / "place", "cpu")
-    for elsewhere in ({}, {}, {"grounding": first}, {"grounding": first}, {"grounding": second}):
-        evidence["cell"].run_cell(evidence["cell"].replace(wanted, elsewhere=elsewhere))
-    assert asked == [own, first, second]
+    for elsewhere in ({}, {}, {"grounding": first}, {"grounding": first}, {"grounding": second}, {}, {}):
+        record = evidence["cell"].run_cell(evidence["cell"].replace(wanted, elsewhere=elsewhere))
+        assert set(record["elsewhere"]) == set(elsewhere)
+    assert asked == [own, first, second, own]
+    with pytest.raises(SystemExit, match="this is the store that is learnt from"):
+        evidence["cell"].run_cell(evidence["cell"].replace(wanted, elsewhere={"grounding": own}))
 
 
 def test_the_other_store_brings_prompts_and_settings_of_tuning(
@@ -127,7 +130,8 @@ def test_kind_and_store_are_read(evidence: dict[str, ModuleType]) -> None:
 def test_maps_by_image_are_those_that_the_bench_scores(
     evidence: dict[str, ModuleType], tmp_path: Path, arm: str
 ) -> None:
-    boxes, store = evidence["boxes"], open_store(write_store(tmp_path / "own", {"test": 12}))
+    write_store(tmp_path / "own")
+    boxes, store = evidence["boxes"], open_store(write_store(tmp_path / "store", {"test": 12}, seed=5))
     cell = _trained_cell(evidence, tmp_path, arm, elsewhere={"grounding": store.path})
     scored = evidence["cell"].run_cell(cell)["scores"]["grounding"]
     run, values = load_model(cell.out / "run", torch.device("cpu")), []
@@ -164,17 +168,22 @@ def test_arms_are_told_and_drawn(
         for seed in range(2):
             preset = change_preset(small_preset(), [f"pretrain.{change}" for change in changes])
             write_run(tmp_path / "cells" / arm / f"seed-{seed}" / "run", preset, seed=seed)
+            (tmp_path / "cells" / arm / f"seed-{seed}" / "cell.json").write_text("{}")
+    write_run(tmp_path / "cells" / "place" / "seed-2" / "run")  # still in training
     out = tmp_path / "where.png"
     told = ["boxes.py", "--cells", str(tmp_path / "cells"), "--store", str(store), "--out", str(out), "--label"]
     monkeypatch.setattr(sys, "argv", [*told, "square"])
     evidence["boxes"].main()
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     flat, _, ita, place, difference = lines
-    assert (ita["arm"], ita["seeds"], place["arm"]) == ("ITA", 2, "PLACE")
+    assert (ita["arm"], ita["seeds"], place["arm"], place["seeds"]) == ("ITA", 2, "PLACE", 2)
     assert 0.02 < flat["mass_inside"] < 0.06, "a box of 10 by 10 in a frame of 48 by 48"
     assert difference["difference"] == "PLACE minus ITA"
     assert difference["mass_inside"][0] == pytest.approx(place["mass_inside"] - ita["mass_inside"], abs=2e-4)
     assert out.read_bytes().startswith(b"\x89PNG")
+    monkeypatch.setattr(sys, "argv", [*told, "square", "--cells", str(tmp_path / "store")])
+    with pytest.raises(SystemExit, match="no cell ARM/seed-N"):
+        evidence["boxes"].main()
     monkeypatch.setattr(sys, "argv", [*told, "mass"])
     with pytest.raises(SystemExit, match="0 images with a box of mass; 10 are wanted"):
         evidence["boxes"].main()

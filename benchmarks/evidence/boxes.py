@@ -111,13 +111,18 @@ def main() -> None:
     print(tell("flat map", judge([np.ones((1, 1))] * len(rows), regions)))
     print(tell("mean region of the other images", judge(others(regions), regions)))
     values: dict[str, Floats] = {}
-    for arm in (name for name in NAMES if (arguments.cells / name).is_dir()):
-        runs = sorted((arguments.cells / arm).glob("seed-*/run"))
+    for arm in NAMES:
+        # A run without its cell is still being trained.
+        runs = [file.parent / "run" for file in sorted((arguments.cells / arm).glob("seed-*/cell.json"))]
+        if not runs:
+            continue
         maps = [find_maps(load_model(run, choose_device("cpu")), store, pixels, arguments.label) for run in runs]
         values[arm] = np.mean([judge(list(each), regions) for each in maps], axis=0)
         print(tell(NAMES[arm], values[arm], len(runs)), flush=True)
         heat = resize_bilinear(np.mean(maps, axis=(0, 1)), (store.size, store.size))
         panels.append(Panel(title=f"{NAMES[arm]}, {len(runs)} seeds", heat=heat))
+    if not values:
+        raise SystemExit(f"{arguments.cells}: no cell ARM/seed-N/cell.json of a known arm; name the folder of a source")
     for pair in PAIRS:
         if set(pair) <= set(values):
             names = (NAMES[pair[0]], NAMES[pair[1]])

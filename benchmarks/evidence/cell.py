@@ -70,8 +70,8 @@ def run_cell(cell: Cell) -> dict[str, Any]:
                 there, told = scored_at(cell, name, preset)
                 values = SCORERS[name](there, told) if _is_scorable(name, there) else {}
                 record["scores"][name] = {**values, "seconds": round(time.monotonic() - started, 1)}
-                if name in places:
-                    record.setdefault("elsewhere", {})[name] = places[name]
+                kept = {kind: place for kind, place in record.get("elsewhere", {}).items() if kind != name}
+                record["elsewhere"] = kept | {kind: place for kind, place in places.items() if kind == name}
                 write_file(file, (json.dumps(record) + "\n").encode())
     write_file(file, (json.dumps(record) + "\n").encode())
     return record
@@ -80,6 +80,9 @@ def run_cell(cell: Cell) -> dict[str, Any]:
 def _places(cell: Cell) -> dict[str, str]:
     """By kind the name and the first digits of the digest of the other store that it is scored on."""
     stores = {kind: open_store(path) for kind, path in cell.elsewhere.items()}
+    for kind, store in stores.items():
+        if store.digest == open_store(cell.store).digest:
+            raise SystemExit(f"--score-on {kind}={store.path}: this is the store that is learnt from; leave it out")
     return {kind: f"{store.config.name} {store.digest[:8]}" for kind, store in stores.items()}
 
 
